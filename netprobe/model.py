@@ -1,0 +1,296 @@
+"""
+The words of netprobe as plain frozen values: hosts, flows, evidence, verdicts.
+
+Nothing here does I/O, reads a clock or draws a random number; every other module speaks in these types.
+
+The way of a packet, which the segments name, and the taps that see it::
+
+    source process                                          destination process
+         | source-egress                     destination-ingress ^
+         v                                                       |
+    [LEFT] ------------------------ path ---------------> [AT_INTERFACE] -> [AT_SOCKET]
+    [AT_INTERFACE] <------------ return-path ------------------ [LEFT]
+         | source-ingress                     destination-egress
+         v
+    [AT_SOCKET]                       (the lower half: the answer, TCP only)
+"""
+
+from __future__ import annotations
+
+import enum
+from ipaddress import ip_address
+from typing import Final
+
+import msgspec
+
+
+class Family(enum.Enum):
+    """An address family."""
+
+    IPV4 = "ipv4"
+    IPV6 = "ipv6"
+
+    @classmethod
+    def of(cls, address: str) -> Family:
+        """The family of an address in text form; `ValueError` where it is none."""
+        return cls.IPV4 if ip_address(address).version == 4 else cls.IPV6
+
+
+class Protocol(enum.IntEnum):
+    """The IP protocol numbers that probes use (IANA)."""
+
+    IPIP = 4
+    TCP = 6
+    UDP = 17
+
+    @property
+    def label(self) -> str:
+        """`tcp`, `udp` or `4`, as the CSV contract writes it."""
+        return "4" if self is Protocol.IPIP else self.name.lower()
+
+
+class Role(enum.Enum):
+    """What a host is in the cluster; decides which flows end at it."""
+
+    NODE = "node"
+    TYPHA = "typha"
+    APISERVER = "apiserver"
+    ETCD = "etcd"
+
+
+class Connection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How to reach a host: the transport's name, and that transport's options (unused ones stay empty)."""
+
+    type: str
+    name: str = ""
+    host: str = ""
+    user: str = ""
+    port: int = 0
+    identity: str = ""
+    options: tuple[str, ...] = ()
+    argv: tuple[str, ...] = ()
+
+
+class Host(msgspec.Struct, frozen=True, kw_only=True):
+    """A machine of the inventory."""
+
+    name: str
+    addresses: tuple[str, ...]
+    roles: tuple[Role, ...] = (Role.NODE,)
+    connection: Connection = Connection(type="local")
+    sudo: bool = False
+    python: tuple[str, ...] = ("python3",)
+
+    def address(self, family: Family) -> str | None:
+        """The probed address of a family: the first one listed, or None."""
+        return next((a for a in self.addresses if Family.of(a) is family), None)
+
+
+class Inventory(msgspec.Struct, frozen=True, kw_only=True):
+    """What the user asked for: the hosts, and which probes, modes and ports (None or absent: the defaults)."""
+
+    hosts: tuple[Host, ...]
+    probes: tuple[str, ...] | None = None
+    modes: tuple[str, ...] | None = None
+    ports: dict[str, tuple[int, ...]] = {}
+
+
+class Flow(msgspec.Struct, frozen=True, gc=False):
+    """One probe x one family x one port x one ordered pair of hosts. `number` is what the tags carry."""
+
+    number: int
+    probe: str
+    family: Family
+    protocol: Protocol
+    port: int | None
+    src: str
+    src_address: str
+    dst: str
+    dst_address: str
+
+
+class Verdict(enum.Enum):
+    """What the evidence of a flow means; declared from best to worst, `worst()` relies on it."""
+
+    OPEN = "open"
+    CLOSED = "closed"
+    UNTESTED = "untested"
+    DEGRADED = "degraded"
+    INTERCEPTED = "intercepted"
+    REJECTED = "rejected"
+    UNREACHABLE = "unreachable"
+    FILTERED = "filtered"
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether the network kept packets of the flow from their destination, or answered in its place."""
+        return self not in (Verdict.OPEN, Verdict.CLOSED, Verdict.UNTESTED)
+
+
+_SEVERITY: Final = {verdict: rank for rank, verdict in enumerate(Verdict)}
+
+
+def severity(verdict: Verdict) -> int:
+    """The rank of a verdict from best (0, open) to worst, for the worst of several flows."""
+    return _SEVERITY[verdict]
+
+
+class Segment(enum.Enum):
+    """Where on the way a flow was lost, in the order of the way."""
+
+    SOURCE_EGRESS = "source-egress"
+    PATH = "path"
+    DESTINATION_INGRESS = "destination-ingress"
+    DESTINATION_EGRESS = "destination-egress"
+    RETURN_PATH = "return-path"
+    SOURCE_INGRESS = "source-ingress"
+
+
+class Caveat(enum.Enum):
+    """Why a verdict deserves a second look."""
+
+    STATE_ASSISTED = "state-assisted"
+    PORT_IN_USE = "port-in-use"
+    NAT = "nat"
+    RETRIED = "retried"
+    ECMP = "ecmp"
+
+
+class Seen(enum.IntEnum):
+    """
+    The furthest point at which a probe packet was seen.
+
+    UNSENT: the kernel refused the send call. SENT: it took the packet. LEFT: the source's AF_PACKET tap saw
+    it leave (after OUTPUT and POSTROUTING). AT_INTERFACE: the destination's AF_PACKET tap saw it arrive
+    (before the host firewall). AT_SOCKET: a raw socket there saw it (after INPUT).
+    """
+
+    UNSENT = 0
+    SENT = 1
+    LEFT = 2
+    AT_INTERFACE = 3
+    AT_SOCKET = 4
+
+
+class Answer(enum.Enum):
+    """What came back for one probe packet, and how far on its way to the source."""
+
+    NONE = "none"
+    ACCEPT_LEFT = "accept-left"
+    ACCEPT_AT_INTERFACE = "accept-at-interface"
+    ACCEPT = "accept"
+    RST_LEFT = "rst-left"
+    RST_AT_INTERFACE = "rst-at-interface"
+    RST = "rst"
+
+
+class Word(enum.Enum):
+    """Who spoke about a lost packet: nobody, a firewall that prohibits, or a router without a route."""
+
+    SILENCE = "silence"
+    PROHIBITED = "prohibited"
+    UNREACHABLE = "unreachable"
+
+
+class Fate(msgspec.Struct, frozen=True, gc=False):
+    """What became of one probe packet. `ACCEPT` is a SYN-ACK, or in a session the peer's payload."""
+
+    seen: Seen
+    answer: Answer = Answer.NONE
+    word: Word = Word.SILENCE
+
+
+Fates = tuple[tuple[Fate, int], ...]
+"""How many packets of a flow met which fate; the order is that of the first occurrence."""
+
+
+class Refusal(msgspec.Struct, frozen=True, gc=False):
+    """One refusal that was heard: by which address, and in which words (`ICMP 3/13 …`, `EPERM`)."""
+
+    by: str
+    reason: str
+    count: int = 1
+
+
+class Session(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    The evidence of a TCP session with payload, held after the handshake probe passed.
+
+    `fates` are those of the payloads (request and answer), each session one; `stage` is the first thing that
+    did not happen: "" (all well), `handshake`, `request` or `answer`.
+    """
+
+    fates: Fates
+    stage: str = ""
+    error: str = ""
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """
+    All observations of one flow, from both ends.
+
+    `untested` is the reason why the flow could not be tested, and outweighs everything else. `first` are the
+    fates of the first round, `confirm` those of the confirmation burst that follows a miss. `output` are the
+    fates of the separate sends through the source's own OUTPUT chain, for flows whose arrivals are judged on
+    packets injected below it. `state` says which state could have let the packets through, "" for none.
+    """
+
+    protocol: Protocol
+    untested: str = ""
+    first: Fates = ()
+    confirm: Fates = ()
+    output: Fates = ()
+    session: Session | None = None
+    refusals: tuple[Refusal, ...] = ()
+    state: str = ""
+    holder: str | None = None
+    nat: str = ""
+    failing_ports: tuple[int, ...] = ()
+    passing_ports: tuple[int, ...] = ()
+    rtt_ms: float | None = None
+    notes: tuple[str, ...] = ()
+
+
+class Judgement(msgspec.Struct, frozen=True, kw_only=True):
+    """A verdict with where, by whom, and why it deserves a second look; `detail` is one line of text."""
+
+    verdict: Verdict
+    segment: Segment | None = None
+    by: str = ""
+    caveats: tuple[Caveat, ...] = ()
+    detail: str = ""
+
+
+class Cell(msgspec.Struct, frozen=True, kw_only=True):
+    """A flow with its verdict: a square of the matrix. `sent` and `arrived` count probe packets."""
+
+    flow: Flow
+    judgement: Judgement
+    evidence: Evidence
+    sent: int
+    arrived: int
+
+
+class HostReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What an agent said of its host; `error` is why it said nothing (more), "" where all went well."""
+
+    name: str
+    error: str = ""
+    kernel: str = ""
+    python: str = ""
+    uid: int | None = None
+    capabilities: tuple[str, ...] = ()
+    clock_offset_ms: float | None = None
+    networks: tuple[str, ...] = ()
+    """The connected networks of the probed addresses, `address/prefixlen` as the host has them configured."""
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole run: what was asked, what each host said, and every cell. Times are UTC, ISO 8601."""
+
+    inventory: Inventory
+    hosts: tuple[HostReport, ...]
+    cells: tuple[Cell, ...]
+    started: str
+    finished: str
+    versions: dict[str, str]
