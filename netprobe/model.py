@@ -173,7 +173,12 @@ class Seen(enum.IntEnum):
 
 
 class Answer(enum.Enum):
-    """What came back for one probe packet, and how far on its way to the source."""
+    """
+    What came back for one probe packet, and how far on its way to the source.
+
+    ACCEPT is a SYN-ACK, or in a session the peer's payload. RST_INSTEAD: a RST reached the source although what
+    the destination sent was an ACCEPT.
+    """
 
     NONE = "none"
     ACCEPT_LEFT = "accept-left"
@@ -182,6 +187,7 @@ class Answer(enum.Enum):
     RST_LEFT = "rst-left"
     RST_AT_INTERFACE = "rst-at-interface"
     RST = "rst"
+    RST_INSTEAD = "rst-instead"
 
 
 class Word(enum.Enum):
@@ -193,7 +199,7 @@ class Word(enum.Enum):
 
 
 class Fate(msgspec.Struct, frozen=True, gc=False):
-    """What became of one probe packet. `ACCEPT` is a SYN-ACK, or in a session the peer's payload."""
+    """What became of one probe packet."""
 
     seen: Seen
     answer: Answer = Answer.NONE
@@ -205,8 +211,13 @@ Fates = tuple[tuple[Fate, int], ...]
 
 
 class Refusal(msgspec.Struct, frozen=True, gc=False):
-    """One refusal that was heard: by which address, and in which words (`ICMP 3/13 …`, `EPERM`)."""
+    """
+    Refusals that were heard: by which address ("" where the packet does not tell), and in which words.
 
+    `word` is what the verdict makes of them, `reason` what was on the wire: `ICMP 3/13 …`, `RST …`, an errno's name.
+    """
+
+    word: Word
     by: str
     reason: str
     count: int = 1
@@ -217,12 +228,13 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     The evidence of a TCP session with payload, held after the handshake probe passed.
 
     `fates` are those of the payloads (request and answer), each session one; `stage` is the first thing that
-    did not happen: "" (all well), `handshake`, `request` or `answer`.
+    did not happen: "" (all well), `handshake`, `request` or `answer`; `retried` whether it took a second try.
     """
 
-    fates: Fates
+    fates: Fates = ()
     stage: str = ""
     error: str = ""
+    retried: bool = False
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -8,21 +8,34 @@ from typing import Final
 import msgspec
 
 from netprobe.model import Family, Protocol, Role
-from netprobe.template import Template
+from netprobe.template import Key, Sight, Template
 
 BOTH: Final = (Family.IPV4, Family.IPV6)
+
+
+class Application(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What the two ends of a TCP session say to each other: one payload each.
+
+    `name` is how the report calls it. `sights` recognise both payloads on the wire, so that a lost one is
+    lost at a place.
+    """
+
+    name: str
+    request: Callable[[Key], Template]
+    answer: Callable[[Key], Template]
+    sights: Callable[[Key], tuple[Sight, ...]]
 
 
 class Probe(msgspec.Struct, frozen=True, kw_only=True):
     """
     One row of the network requirements.
 
-    `source` is where the requirement and the packet's form come from. `between` are the roles of the two ends.
-    `ports` are the default destination ports (none for IP protocol 4); with `any_port`, one open port of
-    several is enough unless the inventory sets them. `packet` crafts the template of the probe packet for a
-    family and a port. `request` and `answer` craft what the two ends say in a session (TCP only).
-    `shares_conntrack`: both orientations of a pair are one conntrack entry, because the packet has no ports or
-    the same one at both ends (`fixed_source_port`).
+    `source` is where the requirement and the packet's form come from, `rank` its place in reports. `between`
+    are the roles of the two ends. `ports` are the default destination ports (none for IP protocol 4); with
+    `any_port`, one open port of several is enough unless the inventory sets them. `packet` crafts the template
+    of the probe packet, `sights` recognise it and its answers. With `fixed_source_port` the real traffic
+    leaves from the port it goes to.
     """
 
     name: str
@@ -34,10 +47,9 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     between: tuple[Role, Role] = (Role.NODE, Role.NODE)
     ports: tuple[int, ...] = ()
     any_port: bool = False
-    packet: Callable[[Family, int | None], Template]
-    request: Callable[[], Template] | None = None
-    answer: Callable[[], Template] | None = None
-    application: str = ""
+    packet: Callable[[Family, int | None, Key], Template]
+    sights: Callable[[Key], tuple[Sight, ...]]
+    application: Application | None = None
     fixed_source_port: bool = False
 
     @property

@@ -1,0 +1,194 @@
+"""The connecting end of TCP sessions: connect, say the request, accept nothing but the exact answer."""
+
+import errno
+import os
+import select
+import socket
+import struct
+
+from netprobe.agent import wire
+from netprobe.agent.listeners import reset_on_close
+from netprobe.agent.templates import ATTEMPT_BITS, Template
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from netprobe.agent.loop import Loop
+
+_IP_BIND_ADDRESS_NO_PORT = 24  # linux/include/uapi/linux/in.h
+_RTT_AT, _TOTAL_RETRANS_AT, _INFO_BYTES = 68, 100, 104  # struct tcp_info, linux/include/uapi/linux/tcp.h
+_READ_BYTES = 65536
+
+NOTHING, CONNECTED, ANSWERED = 0, 1, 2
+"""How far a session came."""
+
+
+class Connect:
+    """
+    Many sessions, a bounded number at a time; `done` is called with the answer when all have ended.
+
+    Each of `sessions` is [flow, source, destination, port, request template, answer template]. Each result is
+    [flow, stage, errno's name or "", round-trip time in microseconds, retransmissions, source port].
+    """
+
+    def __init__(
+        self,
+        loop: "Loop",
+        templates: "list[Template]",
+        nonce: int,
+        request: "dict[str, object]",
+        done: "Callable[[dict[str, object]], None]",
+    ) -> None:
+        self.loop = loop
+        self._attempt = wire.integer(request.get("attempt"), "attempt", 0, (1 << ATTEMPT_BITS) - 1)
+        self._nonce = nonce
+        self.timeout_s = wire.number(request.get("timeout"), "timeout", 0.001, 60)
+        self._parallel = wire.integer(request.get("parallel"), "parallel", 1, 10000)
+        self._done = done
+        self._results: "list[list[object]]" = []
+        sessions = [
+            self._session(wire.items(each, "sessions", 6), templates)
+            for each in wire.items(request.get("sessions"), "sessions")
+        ]
+        self._total = len(sessions)
+        self._waiting = iter(sessions)
+        loop.later(0, self._start)
+
+    def _session(self, values: "list[object]", templates: "list[Template]") -> "_Wanted":
+        flow = wire.integer(values[0], "sessions.flow", 0, (1 << 32 - ATTEMPT_BITS) - 1)
+        source, destination = (wire.address(value, "sessions.address") for value in values[1:3])
+        if len(source) != len(destination):
+            raise wire.BadRequest("sessions: two addresses of one family")
+        family = socket.AF_INET if len(source) == 4 else socket.AF_INET6
+        tag = self._nonce ^ (flow << ATTEMPT_BITS | self._attempt)
+        return _Wanted(
+            flow,
+            family,
+            (socket.inet_ntop(family, source), 0),
+            (
+                socket.inet_ntop(family, destination),
+                wire.integer(values[3], "sessions.port", 1, 65535),
+            ),
+            wire.member(values[4], "sessions.template", templates).payload(tag),
+            wire.member(values[5], "sessions.template", templates).payload(tag),
+        )
+
+    def _start(self) -> None:
+        if not self._total:
+            self._done({"results": []})
+        for _ in range(self._parallel):
+            self._next()
+
+    def _next(self) -> None:
+        following = next(self._waiting, None)
+        if following is not None:
+            _Session(self, following)
+
+    def ended(self, result: "list[object]") -> None:
+        """Take the result of one session, and begin another."""
+        self._results.append(result)
+        if len(self._results) == self._total:
+            self._done({"results": self._results})
+        else:
+            # By way of the loop: a chain of sessions that fail at once must not nest.
+            self.loop.later(0, self._next)
+
+
+class _Wanted:
+    """A session to be held: who with, and what both ends say."""
+
+    def __init__(
+        self,
+        flow: int,
+        family: int,
+        source: "tuple[str, int]",
+        destination: "tuple[str, int]",
+        request: bytes,
+        answer: bytes,
+    ) -> None:
+        self.flow = flow
+        self.family = family
+        self.source = source
+        self.destination = destination
+        self.request = request
+        self.answer = answer
+
+
+class _Session:
+    """One session."""
+
+    def __init__(self, run: Connect, wanted: _Wanted) -> None:
+        self._run = run
+        self._wanted = wanted
+        self._stage = NOTHING
+        self._heard = b""
+        self._handle = socket.socket(wanted.family, socket.SOCK_STREAM)
+        self._open = True
+        try:
+            self._handle.setblocking(False)
+            reset_on_close(self._handle)
+            try:
+                # The port is chosen at connect, by the whole 4-tuple: ports are not the limit of a large run.
+                self._handle.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
+            except OSError:
+                # Before Linux 4.2 bind chooses the port, which serves as well.
+                pass
+            self._handle.bind(wanted.source)
+            number = self._handle.connect_ex(wanted.destination)
+        except OSError as error:
+            self._end(error.errno or 0)
+            return
+        if number not in (0, errno.EINPROGRESS):
+            self._end(number)
+            return
+        run.loop.watch(self._handle.fileno(), self._writable, select.EPOLLOUT)
+        run.loop.later(run.timeout_s, lambda: self._end(errno.ETIMEDOUT))
+
+    def _writable(self, _events: int) -> None:
+        number = self._handle.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if number:
+            self._end(number)
+            return
+        self._stage = CONNECTED
+        try:
+            # A fresh connection takes a payload of this size whole.
+            self._handle.send(self._wanted.request)
+        except OSError as error:
+            self._end(error.errno or 0)
+            return
+        self._run.loop.watch(self._handle.fileno(), self._readable, select.EPOLLIN)
+
+    def _readable(self, _events: int) -> None:
+        try:
+            data = self._handle.recv(_READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._end(error.errno or 0)
+            return
+        self._heard += data
+        if self._heard == self._wanted.answer:
+            self._stage = ANSWERED
+            self._end(0)
+        elif not data or not self._wanted.answer.startswith(self._heard):
+            self._end(errno.ECONNRESET if not data else errno.EBADMSG)
+
+    def _end(self, number: int) -> None:
+        if not self._open:
+            return
+        self._open = False
+        rtt, retransmissions = self._info()
+        port = self._handle.getsockname()[1]
+        self._run.loop.forget(self._handle.fileno())
+        self._handle.close()
+        name = errno.errorcode.get(number, os.strerror(number)) if number else ""
+        self._run.ended([self._wanted.flow, self._stage, name, rtt, retransmissions, port])
+
+    def _info(self) -> "tuple[int, int]":
+        """The kernel's smoothed round-trip time in microseconds (0 before the handshake), and retransmissions."""
+        info = self._handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_BYTES)
+        if len(info) < _INFO_BYTES:
+            return 0, 0
+        rtt = struct.unpack_from("=I", info, _RTT_AT)[0] if self._stage else 0
+        return rtt, struct.unpack_from("=I", info, _TOTAL_RETRANS_AT)[0]

@@ -1,0 +1,144 @@
+"""What there is to know of the host: kernel, privileges, addresses, routes, and who holds which port."""
+
+import errno
+import os
+import socket
+import struct
+import sys
+import time
+
+from netprobe.agent import netlink, wire
+
+CAP_NET_ADMIN, CAP_NET_RAW = 12, 13  # linux/include/uapi/linux/capability.h
+_TABLES = (("tcp", 6, socket.AF_INET), ("tcp6", 6, socket.AF_INET6), ("udp", 17, socket.AF_INET))
+_TABLES += (("udp6", 17, socket.AF_INET6),)
+_TCP_LISTEN = "0A"  # linux/include/net/tcp_states.h
+_MAX_PROCESSES = 20000
+
+
+def facts(request: "dict[str, object]") -> "dict[str, object]":
+    """All of it; `peers` are the addresses to look up routes to, `ports` ([protocol, port]) those of interest."""
+    peers = [wire.text(each, "peers") for each in wire.items(request.get("peers", []), "peers")]
+    wanted = set()
+    for each in wire.items(request.get("ports", []), "ports"):
+        protocol, port = wire.items(each, "ports", 2)
+        wanted.add((wire.integer(protocol, "ports", 0, 255), wire.integer(port, "ports", 0, 65535)))
+    handle = netlink.Netlink(netlink.NETLINK_ROUTE)
+    try:
+        links = netlink.links(handle)
+        addresses = [
+            [
+                str(links.get(index, {}).get("name", "")),
+                socket.inet_ntop(netlink.family_of(packed), packed),
+                length,
+            ]
+            for index, packed, length in netlink.addresses(handle)
+        ]
+        routes = {peer: _route(handle, peer, links) for peer in peers}
+    finally:
+        handle.close()
+    uname = os.uname()
+    return {
+        "kernel": uname.release,
+        "machine": uname.machine,
+        "hostname": uname.nodename,
+        "python": "%d.%d.%d" % sys.version_info[:3],
+        "executable": sys.executable,
+        "uid": os.geteuid(),
+        "capabilities": capabilities(),
+        "time": time.time(),
+        "addresses": addresses,
+        "links": sorted(links.values(), key=lambda link: str(link["name"])),
+        "routes": routes,
+        "ports": _ports(wanted),
+    }
+
+
+def capabilities() -> int:
+    """The effective capabilities as a bit mask."""
+    with open("/proc/self/status") as status:
+        for line in status:
+            if line.startswith("CapEff:"):
+                return int(line.split()[1], 16)
+    return 0
+
+
+def _route(
+    handle: netlink.Netlink, peer: str, links: "dict[int, dict[str, object]]"
+) -> "dict[str, object]":
+    try:
+        found = netlink.route(handle, wire.address(peer, "peers"))
+    except OSError as error:
+        return {"error": errno.errorcode.get(error.errno or 0, str(error))}
+    link = links.get(found.interface, {})
+    gateway = None
+    if found.gateway:
+        gateway = socket.inet_ntop(netlink.family_of(found.next_hop), found.next_hop)
+    source = None
+    if found.source is not None:
+        source = socket.inet_ntop(netlink.family_of(found.source), found.source)
+    return {
+        "interface": link.get("name", ""),
+        "gateway": gateway,
+        "source": source,
+        "mtu": link.get("mtu", 0),
+    }
+
+
+def _ports(wanted: "set[tuple[int, int]]") -> "list[list[object]]":
+    """Who holds each wanted port: [protocol, address, port, program or "" where that cannot be told]."""
+    held = []
+    for table, protocol, family in _TABLES:
+        for address, port, inode in _sockets(table, protocol, family):
+            if (protocol, port) in wanted:
+                held.append((protocol, address, port, inode))
+    programs = _programs({inode for _protocol, _address, _port, inode in held if inode})
+    return [
+        # A socket without an inode is the kernel's own: a tunnel device, say.
+        [protocol, address, port, programs.get(inode, "") if inode else "kernel"]
+        for protocol, address, port, inode in held
+    ]
+
+
+def _sockets(table: str, protocol: int, family: int) -> "list[tuple[str, int, int]]":
+    """Address, port and inode of each listening (or unconnected UDP) socket, from /proc/net (proc(5))."""
+    found = []
+    try:
+        with open("/proc/self/net/" + table) as lines:
+            next(lines)
+            for line in lines:
+                parts = line.split()
+                if protocol == 6 and parts[3] != _TCP_LISTEN:
+                    continue
+                digits, _colon, port = parts[1].partition(":")
+                found.append((_unhex(digits, family), int(port, 16), int(parts[9])))
+    except FileNotFoundError:
+        # No IPv6 in this kernel.
+        pass
+    return found
+
+
+def _unhex(digits: str, family: int) -> str:
+    # The kernel prints each 32-bit word of the address in the machine's byte order.
+    words = [int(digits[at : at + 8], 16) for at in range(0, len(digits), 8)]
+    return socket.inet_ntop(family, struct.pack("=%dI" % len(words), *words))
+
+
+def _programs(inodes: "set[int]") -> "dict[int, str]":
+    """The names of the programs that own these sockets; those of other users are visible to root only."""
+    wanted = {"socket:[%d]" % inode: inode for inode in inodes}
+    found: "dict[int, str]" = {}
+    if not wanted:
+        return found
+    own = str(os.getpid())
+    for pid in [name for name in os.listdir("/proc") if name.isdigit() and name != own][:_MAX_PROCESSES]:
+        try:
+            for name in os.listdir("/proc/%s/fd" % pid):
+                target = os.readlink("/proc/%s/fd/%s" % (pid, name))
+                if target in wanted:
+                    with open("/proc/%s/comm" % pid) as comm:
+                        found[wanted[target]] = "%s (pid %s)" % (comm.read().strip(), pid)
+        except OSError:
+            # It has ended meanwhile, or is not ours to look at.
+            continue
+    return found

@@ -1,0 +1,163 @@
+"""
+Sockets that hold the probed ports while a run lasts, and the listening end of its sessions.
+
+The listening end says nothing before it has heard the exact request. It closes with a reset, so that nothing
+lingers in TIME_WAIT.
+"""
+
+import errno
+import socket
+import struct
+
+from netprobe.agent import filters, wire
+from netprobe.agent.templates import ATTEMPT_BITS, Template
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from netprobe.agent.loop import Loop
+
+_BACKLOG = 4096
+_HOLD_S = 5.0
+_ACCEPT_BATCH = 64
+_READ_BYTES = 65536
+_TCP = 6
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+def reset_on_close(handle: socket.socket) -> None:
+    """Let `close` send a RST and forget the connection at once (SO_LINGER with a time of zero)."""
+    handle.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+
+
+class Listeners:
+    """The ports that this agent holds."""
+
+    def __init__(self, loop: "Loop") -> None:
+        self.loop = loop
+        self.nonce = 0
+        self._held: "list[socket.socket]" = []
+        self._served: "dict[int, int]" = {}
+
+    def listen(self, request: "dict[str, object]", templates: "list[Template]") -> "dict[str, object]":
+        """
+        Hold each of `sockets` ([protocol, address, port, request template, answer template]).
+
+        Without templates (None) a connection is closed as soon as it is accepted. `failed` in the answer says
+        which sockets could not be held, by number and errno's name.
+        """
+        failed = []
+        for number, each in enumerate(wire.items(request.get("sockets"), "sockets")):
+            values = wire.items(each, "sockets", 5)
+            protocol = wire.integer(values[0], "sockets.protocol", 0, 255)
+            address = wire.address(values[1], "sockets.address")
+            port = wire.integer(values[2], "sockets.port", 1, 65535)
+            speech = None
+            if values[3] is not None:
+                speech = (
+                    wire.member(values[3], "sockets.template", templates),
+                    wire.member(values[4], "sockets.template", templates),
+                )
+            try:
+                self._hold(protocol, address, port, speech)
+            except OSError as error:
+                failed.append([number, errno.errorcode.get(error.errno or 0, str(error))])
+        return {"failed": failed}
+
+    def _hold(
+        self, protocol: int, address: bytes, port: int, speech: "tuple[Template, Template] | None"
+    ) -> None:
+        family = socket.AF_INET if len(address) == 4 else socket.AF_INET6
+        handle = socket.socket(family, socket.SOCK_STREAM if protocol == _TCP else socket.SOCK_DGRAM)
+        try:
+            if family == socket.AF_INET6:
+                handle.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            if protocol == _TCP:
+                # A service that just ended may have left connections in TIME_WAIT; that is no reason to fail.
+                handle.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            else:
+                # Bound only to keep the kernel from answering "port unreachable"; nobody reads it.
+                filters.attach(handle, filters.DROP_ALL)
+            handle.setblocking(False)
+            handle.bind((socket.inet_ntop(family, address), port))
+            if protocol == _TCP:
+                handle.listen(_BACKLOG)
+                self.loop.watch(handle.fileno(), lambda _events: self._accept(handle, speech))
+        except OSError:
+            handle.close()
+            raise
+        self._held.append(handle)
+
+    def _accept(self, listener: socket.socket, speech: "tuple[Template, Template] | None") -> None:
+        for _ in range(_ACCEPT_BATCH):
+            try:
+                handle, _peer = listener.accept()
+            except OSError:
+                # Nobody is left in the queue, or the peer has gone again.
+                return
+            handle.setblocking(False)
+            reset_on_close(handle)
+            if speech is None:
+                handle.close()
+            else:
+                _Served(self, handle, speech)
+
+    def heard(self, tag: int) -> None:
+        """Note that the request of a session came through."""
+        number = tag ^ self.nonce
+        flow = number >> ATTEMPT_BITS
+        self._served[flow] = self._served.get(flow, 0) | 1 << (number & (1 << ATTEMPT_BITS) - 1)
+
+    def take(self) -> "list[tuple[int, int]]":
+        """The flows whose request came through since the last time, with their attempt masks."""
+        served, self._served = self._served, {}
+        return list(served.items())
+
+    def release(self) -> None:
+        """Let all ports go."""
+        for handle in self._held:
+            self.loop.forget(handle.fileno())
+            handle.close()
+        self._held = []
+
+
+class _Served:
+    """An accepted connection: wait for the request, answer it, and wait for the other end to close."""
+
+    def __init__(
+        self, listeners: Listeners, handle: socket.socket, speech: "tuple[Template, Template]"
+    ) -> None:
+        self._listeners = listeners
+        self._handle = handle
+        self._request, self._answer = speech
+        self._heard = b""
+        listeners.loop.watch(handle.fileno(), lambda _events: self._read())
+        listeners.loop.later(_HOLD_S, self._close)
+        # With a short way the request is often there already.
+        self._read()
+
+    def _read(self) -> None:
+        try:
+            data = self._handle.recv(_READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        self._heard += data
+        if not data or len(self._heard) > self._request.size:
+            self._close()
+        elif len(self._heard) == self._request.size:
+            tag = self._request.tag_of(self._heard)
+            if tag is None:
+                # Somebody else's connection, or a payload that was changed on the way.
+                self._close()
+                return
+            self._listeners.heard(tag)
+            try:
+                self._handle.send(self._answer.payload(tag))
+            except OSError:
+                self._close()
+
+    def _close(self) -> None:
+        if self._handle.fileno() >= 0:
+            self._listeners.loop.forget(self._handle.fileno())
+            self._handle.close()

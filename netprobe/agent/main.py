@@ -1,0 +1,135 @@
+"""Requests in, answers out: the agent's verbs."""
+
+import errno
+import os
+import sys
+import time
+import traceback
+
+from netprobe.agent import conntrack, facts, wire
+from netprobe.agent.connect import Connect
+from netprobe.agent.fire import Fire
+from netprobe.agent.listeners import Listeners
+from netprobe.agent.loop import Loop
+from netprobe.agent.taps import Taps
+from netprobe.agent.templates import Template
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PROTOCOL = 1
+_READ_BYTES = 1 << 20
+_IDLE_S = 120.0
+"""Without a word from the coordinator for so long, the connection is dead: end, rather than stay for ever."""
+
+
+class Agent:
+    """A conversation with the coordinator: reads requests, carries out verbs, writes answers."""
+
+    def __init__(self) -> None:
+        self._loop = Loop()
+        self._lines = wire.Lines()
+        self._taps = Taps(self._loop)
+        self._listeners = Listeners(self._loop)
+        self._templates: "list[Template]" = []
+        self._nonce = 0
+        self._heard = time.monotonic()
+        self._verbs: "dict[str, Callable[[dict[str, object], Callable[[dict[str, object]], None]], None]]" = {
+            "facts": lambda request, reply: reply(facts.facts(request)),
+            "arm": self._arm,
+            "listen": lambda request, reply: reply(self._listeners.listen(request, self._templates)),
+            "release": self._release,
+            "fire": lambda request, reply: self._start(Fire, request, reply),
+            "connect": lambda request, reply: self._start(Connect, request, reply),
+            "conntrack": lambda request, reply: reply(conntrack.conntrack(request)),
+            "collect": self._collect,
+            "bye": self._bye,
+        }
+
+    def run(self) -> None:
+        """Serve until stdin closes or `bye`."""
+        wire.send({"hello": "netprobe", "protocol": PROTOCOL, "pid": os.getpid()})
+        self._loop.watch(0, lambda _events: self._read())
+        self._watchdog()
+        self._loop.run()
+
+    def _watchdog(self) -> None:
+        idle = time.monotonic() - self._heard
+        if idle >= _IDLE_S:
+            self._loop.stop()
+        else:
+            self._loop.later(_IDLE_S - idle, self._watchdog)
+
+    def _read(self) -> None:
+        data = os.read(0, _READ_BYTES)
+        if not data:
+            self._loop.stop()
+            return
+        self._heard = time.monotonic()
+        try:
+            lines = self._lines.feed(data)
+        except wire.BadRequest as error:
+            wire.send({"id": None, "error": str(error)})
+            return
+        for line in lines:
+            self._answer(line)
+
+    def _answer(self, line: bytes) -> None:
+        number: object = None
+        try:
+            request = wire.parse(line)
+            number = wire.integer(request.get("id"), "id")
+            verb = wire.one_of(request.get("verb"), "verb", tuple(self._verbs))
+            self._verbs[verb](request, lambda result: wire.send({"id": number, "ok": result}))
+        except wire.BadRequest as error:
+            wire.send({"id": number, "error": str(error)})
+        except OSError as error:
+            name = errno.errorcode.get(error.errno or 0, "OSError")
+            wire.send({"id": number, "error": "%s: %s" % (name, error.strerror or error), "errno": name})
+        except Exception as error:  # noqa: BLE001 - a bug here must reach the coordinator, not end the agent
+            traceback.print_exc()
+            wire.send({"id": number, "error": "the agent failed: %r" % error})
+
+    def _start(
+        self,
+        job: "Callable[..., object]",
+        request: "dict[str, object]",
+        reply: "Callable[[dict[str, object]], None]",
+    ) -> None:
+        job(self._loop, self._templates, self._nonce, request, reply)
+
+    def _arm(self, request: "dict[str, object]", reply: "Callable[[dict[str, object]], None]") -> None:
+        templates = [
+            Template(wire.fields(each, "templates")) for each in wire.items(request.get("templates"), "templates")
+        ]
+        result = self._taps.arm(request)
+        self._templates = templates
+        self._nonce = self._listeners.nonce = wire.integer(request.get("nonce"), "nonce")
+        reply(result)
+
+    def _release(self, _request: "dict[str, object]", reply: "Callable[[dict[str, object]], None]") -> None:
+        self._listeners.release()
+        reply({})
+
+    def _collect(self, request: "dict[str, object]", reply: "Callable[[dict[str, object]], None]") -> None:
+        def ready() -> None:
+            result = self._taps.take()
+            result["served"] = self._listeners.take()
+            reply(result)
+
+        expect = wire.integer(request.get("expect", 0), "expect")
+        within_s = wire.number(request.get("within", 0), "within", 0, 60)
+        self._taps.when(expect, within_s, ready)
+
+    def _bye(self, _request: "dict[str, object]", reply: "Callable[[dict[str, object]], None]") -> None:
+        reply({})
+        self._loop.stop()
+
+
+def main() -> None:
+    """Run an agent on stdin and stdout; a reader that has gone away ends it in silence."""
+    try:
+        Agent().run()
+    except BrokenPipeError:
+        sys.exit(1)

@@ -1,0 +1,72 @@
+"""
+The agent as a stream of bytes, and the short command that starts it.
+
+The command reads a length and that many bytes from stdin, unpacks and runs them; stdin stays open for the
+requests that follow. Nothing is written to the host's disk.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Final
+
+LENGTH_DIGITS: Final = 8
+
+# Python 3.6 syntax; as the text of a string literal it is one line, whatever shell it goes through.
+_STAGE_ONE: Final = (
+    "import os,zlib\n"
+    "def r(n):\n"
+    " b=b''\n"
+    " while len(b)<n:\n"
+    "  c=os.read(0,n-len(b))\n"
+    "  if not c:raise SystemExit(3)\n"
+    "  b+=c\n"
+    " return b\n"
+    f"exec(zlib.decompress(r(int(r({LENGTH_DIGITS})))))"
+)
+
+# The modules in the order of their imports: each finds those before it in sys.modules.
+_MODULES: Final = (
+    "wire",
+    "filters",
+    "loop",
+    "templates",
+    "taps",
+    "netlink",
+    "conntrack",
+    "facts",
+    "fire",
+    "listeners",
+    "connect",
+    "main",
+)
+
+_STAGE_TWO: Final = """\
+import sys, types
+package = types.ModuleType("netprobe.agent")
+sys.modules["netprobe"] = types.ModuleType("netprobe")
+sys.modules["netprobe.agent"] = package
+for name, source in SOURCES:
+    module = types.ModuleType("netprobe.agent." + name)
+    sys.modules[module.__name__] = module
+    setattr(package, name, module)
+    exec(compile(source, "netprobe/agent/%s.py" % name, "exec"), module.__dict__)
+package.main.main()
+"""
+
+
+def command(python: Sequence[str]) -> list[str]:
+    """The argument vector that starts an agent; -I and -S spare it the user's and the site's configuration."""
+    return [*python, "-I", "-S", "-c", f"exec({_STAGE_ONE!r})"]
+
+
+@cache
+def stream() -> bytes:
+    """What goes to the started command's stdin: the length, then the compressed program."""
+    package = files("netprobe.agent")
+    sources = [(name, package.joinpath(f"{name}.py").read_text(encoding="utf-8")) for name in _MODULES]
+    program = zlib.compress(f"SOURCES = {sources!r}\n{_STAGE_TWO}".encode(), level=9)
+    return str(len(program)).zfill(LENGTH_DIGITS).encode() + program

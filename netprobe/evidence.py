@@ -1,0 +1,312 @@
+"""
+From what each host saw to the evidence of each flow.
+
+Observations are kept per host, as one bit for each attempt, because a run has tens of thousands of flows of
+which nearly all look alike; the evidence of a flow is put together only when it is judged.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Final
+
+import msgspec
+
+from netprobe.icmp import Quote
+from netprobe.model import Answer, Fate, Fates, Flow, Protocol, Refusal, Seen, Word
+from netprobe.template import ATTEMPT_BITS, Base, Key, Kind, Sight
+
+LEFT, INTERFACE, SOCKET = "left", "interface", "socket"
+"""The points of a host at which its taps see packets."""
+
+# What the errno of a send call means (design trap 1). EPERM is a firewall's drop: it says nothing to anybody.
+_ERRNO_WORDS: Final[Mapping[str, tuple[Word, str]]] = {
+    "EPERM": (Word.SILENCE, "the source's own firewall dropped it (EPERM)"),
+    "EACCES": (Word.PROHIBITED, "the source's own route is of type prohibit (EACCES)"),
+    "EINVAL": (Word.UNREACHABLE, "the source's own route is of type blackhole (EINVAL)"),
+    "EHOSTUNREACH": (Word.UNREACHABLE, "no neighbour, or a route of type unreachable (EHOSTUNREACH)"),
+    "ENETUNREACH": (Word.UNREACHABLE, "the source has no route (ENETUNREACH)"),
+    "EHOSTDOWN": (Word.UNREACHABLE, "the source's interface says the host is down (EHOSTDOWN)"),
+    "ENETDOWN": (Word.UNREACHABLE, "the source's interface is down (ENETDOWN)"),
+}
+
+
+class Refused(msgspec.Struct, frozen=True, gc=False):
+    """A refusal that is tied to attempts of a flow: which ones, and whether it was their answer that was refused."""
+
+    attempts: int
+    refusal: Refusal
+
+
+class SessionResult(msgspec.Struct, frozen=True, gc=False):
+    """How one session ended at its connecting end; the stage is 0 nothing, 1 connected, 2 answered."""
+
+    attempt: int
+    stage: int
+    error: str
+    rtt_us: int
+    retransmissions: int
+    port: int
+    tapped: bool
+
+
+class Observations:
+    """Everything that one host saw and did, by flow number."""
+
+    def __init__(self) -> None:
+        self._masks: dict[tuple[str, Kind], dict[int, int]] = defaultdict(dict)
+        self.sent: dict[int, int] = {}
+        self.errors: dict[int, dict[str, int]] = {}
+        self.refused: dict[int, list[Refused]] = {}
+        self.origins: dict[tuple[Kind, int], tuple[str, int]] = {}
+        self.rtt_us: dict[int, int] = {}
+        self.served: dict[int, int] = {}
+        self.sessions: dict[int, list[SessionResult]] = {}
+        self.dropped = 0
+
+    def saw(self, point: str, kind: Kind, masks: Sequence[tuple[int, int]]) -> None:
+        """Note sightings at a point."""
+        known = self._masks[point, kind]
+        for flow, mask in masks:
+            known[flow] = known.get(flow, 0) | mask
+
+    def at(self, point: str, kind: Kind, flow: int) -> int:
+        """The attempts of a flow that were seen at a point."""
+        return self._masks[point, kind].get(flow, 0)
+
+    def fired(self, flow: int, attempts: int) -> None:
+        """Note that attempts were handed to the kernel."""
+        self.sent[flow] = self.sent.get(flow, 0) | attempts
+
+    def failed(self, name: str, masks: Sequence[tuple[int, int]]) -> None:
+        """Note attempts that the kernel refused to send, with the errno's name."""
+        for flow, mask in masks:
+            errors = self.errors.setdefault(flow, {})
+            errors[name] = errors.get(name, 0) | mask
+
+    def heard(self, flow: int, attempts: int, refusal: Refusal) -> None:
+        """Note a refusal of attempts of a flow."""
+        self.refused.setdefault(flow, []).append(Refused(attempts, refusal))
+
+    def arrived_flows(self) -> set[int]:
+        """The flows of which a probe came to this host's interface, whoever they were meant for."""
+        return set(self._masks[INTERFACE, Kind.PROBE])
+
+
+class Sides(msgspec.Struct, frozen=True):
+    """The observations of the two ends of a flow."""
+
+    source: Observations
+    destination: Observations
+
+
+def unsendable(sides: Sides, flow: Flow, attempts: int) -> str:
+    """The errno's name where the source could not send for a reason that says nothing of the network."""
+    for name, mask in sides.source.errors.get(flow.number, {}).items():
+        if mask & attempts and name not in _ERRNO_WORDS:
+            return name
+    return ""
+
+
+def fates(sides: Sides, flow: Flow, attempts: int) -> Fates:
+    """What became of each of these attempts that were made, as a histogram."""
+    source, destination, number = sides.source, sides.destination, flow.number
+    errors = 0
+    prohibited, unreachable = 0, 0
+    for name, mask in source.errors.get(number, {}).items():
+        word = _ERRNO_WORDS[name][0] if name in _ERRNO_WORDS else Word.SILENCE
+        errors |= mask
+        prohibited |= mask if word is Word.PROHIBITED else 0
+        unreachable |= mask if word is Word.UNREACHABLE else 0
+    for refused in (*source.refused.get(number, ()), *destination.refused.get(number, ())):
+        prohibited |= refused.attempts if refused.refusal.word is Word.PROHIBITED else 0
+        unreachable |= refused.attempts if refused.refusal.word is Word.UNREACHABLE else 0
+    masks = (
+        source.at(LEFT, Kind.PROBE, number),
+        destination.at(INTERFACE, Kind.PROBE, number),
+        destination.at(SOCKET, Kind.PROBE, number),
+    )
+    answers: tuple[int, ...] = ()
+    if flow.protocol is Protocol.TCP:
+        answers = tuple(
+            side.at(point, kind, number)
+            for kind in (Kind.ACCEPT, Kind.RST)
+            for side, point in ((destination, LEFT), (source, INTERFACE), (source, SOCKET))
+        )
+        # A RST that answers our SYN-ACK although the source's kernel never got to see it is a firewall's refusal.
+        reset = destination.at(INTERFACE, Kind.RESET, number) & ~source.at(SOCKET, Kind.ACCEPT, number)
+        prohibited |= reset & answers[0]
+    made = source.sent.get(number, 0) & attempts
+    return _histogram(made, errors, masks, answers, prohibited, unreachable)
+
+
+@lru_cache(maxsize=1 << 16)
+def _histogram(
+    made: int,
+    errors: int,
+    masks: tuple[int, int, int],
+    answers: tuple[int, ...],
+    prohibited: int,
+    unreachable: int,
+) -> Fates:
+    counts: Counter[Fate] = Counter()
+    bit = 1
+    while bit <= made:
+        if made & bit:
+            word = Word.SILENCE
+            if prohibited & bit:
+                word = Word.PROHIBITED
+            elif unreachable & bit:
+                word = Word.UNREACHABLE
+            answer = _answer(answers, bit) if answers else Answer.NONE
+            counts[Fate(_seen(masks, bit, errors), answer, word)] += 1
+        bit <<= 1
+    return tuple(counts.items())
+
+
+def _seen(masks: tuple[int, int, int], bit: int, errors: int) -> Seen:
+    left, interface, socket = masks
+    if socket & bit:
+        return Seen.AT_SOCKET
+    if interface & bit:
+        return Seen.AT_INTERFACE
+    if left & bit:
+        return Seen.LEFT
+    return Seen.UNSENT if errors & bit else Seen.SENT
+
+
+def _answer(answers: tuple[int, ...], bit: int) -> Answer:
+    accept_left, accept_back, accept, rst_left, rst_back, rst = (bool(mask & bit) for mask in answers)
+    if accept:
+        return Answer.ACCEPT
+    if rst or rst_back:
+        if accept_left and not rst_left:
+            return Answer.RST_INSTEAD
+        return Answer.RST if rst else Answer.RST_AT_INTERFACE
+    if accept_back:
+        return Answer.ACCEPT_AT_INTERFACE
+    if accept_left:
+        return Answer.ACCEPT_LEFT
+    return Answer.RST_LEFT if rst_left else Answer.NONE
+
+
+def refusals(sides: Sides, flow: Flow) -> tuple[Refusal, ...]:
+    """All refusals of a flow's packets that were heard, loudest first."""
+    found: Counter[tuple[Word, str, str]] = Counter()
+    source, destination, number = sides.source, sides.destination, flow.number
+    for refused in (*source.refused.get(number, ()), *destination.refused.get(number, ())):
+        found[refused.refusal.word, refused.refusal.by, refused.refusal.reason] += refused.refusal.count
+    for name, mask in source.errors.get(number, {}).items():
+        if name in _ERRNO_WORDS:
+            word, reason = _ERRNO_WORDS[name]
+            found[word, flow.src_address, reason] += mask.bit_count()
+    if flow.protocol is Protocol.TCP:
+        found.update(_resets(sides, flow))
+    return tuple(Refusal(*key, count) for key, count in found.most_common())
+
+
+def _resets(sides: Sides, flow: Flow) -> dict[tuple[Word, str, str], int]:
+    source, destination, number = sides.source, sides.destination, flow.number
+    rst = source.at(INTERFACE, Kind.RST, number) | source.at(SOCKET, Kind.RST, number)
+    rst |= destination.at(LEFT, Kind.RST, number)
+    found: dict[tuple[Word, str, str], int] = {}
+    if rst:
+        _address, ttl = source.origins.get((Kind.RST, number), ("", 0))
+        if not source.at(LEFT, Kind.PROBE, number):
+            by, text = flow.src_address, "TCP reset by the source's own firewall"
+        elif destination.at(INTERFACE, Kind.PROBE, number) and not destination.at(LEFT, Kind.ACCEPT, number):
+            by, text = flow.dst_address, "TCP reset by the destination"
+        else:
+            # Whoever sent it used the destination's address: the packet does not say who it was.
+            by, text = "", f"TCP reset in the destination's name (TTL {ttl} on arrival)"
+        found[Word.PROHIBITED, by, text] = rst.bit_count()
+    reset = destination.at(INTERFACE, Kind.RESET, number) & ~source.at(SOCKET, Kind.ACCEPT, number)
+    if reset:
+        if source.at(INTERFACE, Kind.ACCEPT, number):
+            key = Word.PROHIBITED, flow.src_address, "TCP reset of the answer by the source"
+        else:
+            key = Word.PROHIBITED, "", "TCP reset of the answer in the source's name"
+        found[key] = reset.bit_count()
+    return found
+
+
+def session_fates(sides: Sides, flow: Flow) -> Fates:
+    """What became of the payloads of those sessions that ran while the taps for payloads were armed."""
+    source, destination, number = sides.source, sides.destination, flow.number
+    made, answered = 0, 0
+    for result in source.sessions.get(number, ()):
+        if result.tapped and result.stage:
+            made |= 1 << result.attempt
+            answered |= 1 << result.attempt if result.stage > 1 else 0
+    masks = (
+        source.at(LEFT, Kind.REQUEST, number),
+        destination.at(INTERFACE, Kind.REQUEST, number),
+        destination.served.get(number, 0),
+    )
+    answers = (
+        destination.at(LEFT, Kind.ANSWER, number),
+        source.at(INTERFACE, Kind.ANSWER, number),
+        answered,
+        0,
+        0,
+        0,
+    )
+    reset = sum(
+        1 << result.attempt
+        for result in source.sessions.get(number, ())
+        if result.error in ("ECONNRESET", "EPIPE", "ECONNREFUSED")
+    )
+    return _histogram(made, 0, masks, answers, reset, 0)
+
+
+class Recogniser:
+    """Ties quoted packets to flows and attempts."""
+
+    def __init__(self, key: Key, sights: Sequence[Sight], flows: Sequence[Flow]) -> None:
+        self._key = key
+        self._sights = sights
+        self._flows = flows
+        self._by_addresses: dict[tuple[int, str, str, int | None], list[Flow]] = defaultdict(list)
+        for flow in flows:
+            self._by_addresses[flow.protocol, flow.src_address, flow.dst_address, flow.port].append(flow)
+
+    def find(self, quote: Quote) -> tuple[Flow, int] | None:
+        """The flow and the attempts (as a mask) that a quoted packet belongs to, None where it is not ours."""
+        for sight in self._sights:
+            if sight.protocol == quote.protocol and sight.base is Base.TRANSPORT:
+                found = self._tagged(quote, sight)
+                if found is not None:
+                    return found
+        return self._identified(quote)
+
+    def _tagged(self, quote: Quote, sight: Sight) -> tuple[Flow, int] | None:
+        at = quote.transport[sight.tag : sight.tag + 4]
+        if len(at) < 4:  # noqa: PLR2004 - a tag has four bytes
+            return None
+        for match in sight.matches:
+            there = quote.transport[match.offset : match.offset + match.width]
+            # A short quote ends before some of the conditions; those are left out.
+            if len(there) == match.width and int.from_bytes(there, "big") & match.mask != match.value:
+                return None
+        number = (int.from_bytes(at, "big") - sight.minus & 0xFFFFFFFF) ^ self._key.nonce
+        if number >> ATTEMPT_BITS >= len(self._flows):
+            return None
+        flow = self._flows[number >> ATTEMPT_BITS]
+        addresses = {flow.src_address, flow.dst_address}
+        # With NAT on the way one of the two addresses may be another, not both.
+        if not {quote.source, quote.destination} & addresses:
+            return None
+        return flow, 1 << (number & (1 << ATTEMPT_BITS) - 1)
+
+    def _identified(self, quote: Quote) -> tuple[Flow, int] | None:
+        """By addresses, port and IPv4 identification, where the quote ends before the tag."""
+        if quote.identification is None:
+            return None
+        port = None if quote.protocol == Protocol.IPIP else quote.destination_port()
+        for flow in self._by_addresses.get((quote.protocol, quote.source, quote.destination, port), ()):
+            for attempt in range(1 << ATTEMPT_BITS):
+                if self._key.tag(flow.number, attempt) & 0xFFFF == quote.identification:
+                    return flow, 1 << attempt
+        return None

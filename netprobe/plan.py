@@ -1,0 +1,122 @@
+"""
+What a run will do: which flows there are, and which packets of them go out when.
+
+The attempts of a flow are numbered, the number travels in the tag, and its range says what the packet is for:
+so a packet that tests the source's OUTPUT can never be counted as an arrival (design trap 2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
+
+import msgspec
+
+from netprobe import modes
+from netprobe.model import Family, Flow, Host, Inventory
+from netprobe.probes import Probe, registry
+from netprobe.template import MAX_FLOWS
+
+
+class Range(NamedTuple):
+    """Attempt numbers: the first, and how many."""
+
+    first: int
+    count: int
+
+    @property
+    def mask(self) -> int:
+        """The bits of these attempts."""
+        return ((1 << self.count) - 1) << self.first
+
+
+FIRST: Final = Range(0, 8)
+"""The first round, of which `--count` says how many are used."""
+BURST: Final = Range(8, 10)
+"""A miss is confirmed before it is called one (design trap 10)."""
+PATTERN: Final = Range(18, 24)
+"""Some came and some did not: eight source ports, three packets each, tell loss from a dead member of a bundle."""
+SAME_PORT: Final = 3
+SLOW: Final = Range(42, 2)
+"""Asked again when refusals have tokens again (design trap 11)."""
+FRESH_PORT: Final = Range(44, 4)
+"""From another source port: does a packet get through to which no earlier packet can have opened the way?"""
+OUTPUT: Final = Range(48, 8)
+"""Sent through the source's own OUTPUT chain only to see whether it lets them out."""
+CONFIRM_MASK: Final = BURST.mask | PATTERN.mask | SLOW.mask
+
+DEFAULT_COUNT: Final = 5
+DEFAULT_RATE: Final = 5000.0
+DEFAULT_TIMEOUT_S: Final = 1.0
+
+SOURCE_PORTS: Final = Range(61000, 4500)
+"""Above the kernel's default ephemeral range (32768-60999): no live connection of the host has such a port."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    How to probe.
+
+    `count` packets a flow in the first round; `rate` packets a second and host at most; `timeout_s` the longest
+    wait for what may still arrive; `depth` `syn` or `session`; `families` those to probe.
+    """
+
+    count: int = DEFAULT_COUNT
+    rate: float = DEFAULT_RATE
+    timeout_s: float = DEFAULT_TIMEOUT_S
+    depth: str = "session"
+    families: tuple[Family, ...] = (Family.IPV4, Family.IPV6)
+
+
+def probes(inventory: Inventory) -> list[Probe]:
+    """The probes that an inventory asks for: those it names, or else those its modes need, or else all."""
+    known = registry()
+    if inventory.probes is not None:
+        wanted = set(inventory.probes)
+    elif inventory.modes is not None:
+        wanted = {need.probe for name in inventory.modes for need in modes.MODES[name].needs}
+    else:
+        wanted = set(known)
+    return [probe for name, probe in known.items() if name in wanted]
+
+
+def flows(inventory: Inventory, families: Iterable[Family] = tuple(Family)) -> list[Flow]:
+    """Every flow of an inventory, numbered; `ValueError` where tags cannot number so many."""
+    found: list[Flow] = []
+    for probe in probes(inventory):
+        for family in (each for each in probe.families if each in set(families)):
+            for port in _ports(probe, inventory):
+                for source, destination in _pairs(probe, inventory.hosts):
+                    src, dst = source.address(family), destination.address(family)
+                    if src is None or dst is None:
+                        continue
+                    found.append(
+                        Flow(
+                            number=len(found),
+                            probe=probe.name,
+                            family=family,
+                            protocol=probe.protocol,
+                            port=port,
+                            src=source.name,
+                            src_address=src,
+                            dst=destination.name,
+                            dst_address=dst,
+                        )
+                    )
+    if len(found) >= MAX_FLOWS:
+        message = f"{len(found)} flows are more than one run can number ({MAX_FLOWS}): probe fewer hosts at a time"
+        raise ValueError(message)
+    return found
+
+
+def _ports(probe: Probe, inventory: Inventory) -> Sequence[int | None]:
+    return inventory.ports.get(probe.name, probe.ports) or (None,)
+
+
+def _pairs(probe: Probe, hosts: Sequence[Host]) -> Iterable[tuple[Host, Host]]:
+    source_role, destination_role = probe.between
+    for source in hosts:
+        if source_role in source.roles:
+            for destination in hosts:
+                if destination_role in destination.roles and destination is not source:
+                    yield source, destination

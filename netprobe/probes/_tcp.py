@@ -1,0 +1,70 @@
+"""
+The TCP probes have one packet in common: a SYN that is never acknowledged.
+
+The source's kernel knows nothing of the connection and answers a SYN-ACK with a RST, which ends the half-open
+connection at the destination before the program that listens there hears of it (design trap 3).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from netprobe.model import Family, Protocol
+from netprobe.probes._outer import packet
+from netprobe.template import Key, Kind, Match, Sight, Template
+
+_SEQUENCE, _ACKNOWLEDGEMENT, _FLAGS, _WINDOW = 4, 8, 13, 14  # RFC 9293 §3.1
+_FIN, _SYN, _RST, _ACK = 0x01, 0x02, 0x04, 0x10
+_STATE_FLAGS: Final = _FIN | _SYN | _RST | _ACK
+
+
+def syn(family: Family, port: int | None, key: Key) -> Template:
+    """`Probe.packet` of every TCP probe: a SYN with the options that Linux sends; its sequence number is the tag, its window the run's mark."""
+    from scapy.layers.inet import TCP
+
+    options = [("MSS", 1460), ("SAckOK", b""), ("Timestamp", (1, 0)), ("NOP", None), ("WScale", 7)]
+    segment = TCP(sport=1, dport=port, seq=0, flags="S", window=key.window, options=options)
+    return packet(family, Protocol.TCP, segment, tags=(_SEQUENCE,), source_port=True)
+
+
+def _flags(mask: int, value: int) -> Match:
+    return Match(_FLAGS, 1, mask, value)
+
+
+def sights(key: Key) -> tuple[Sight, ...]:
+    """
+    The SYN, its SYN-ACK, the RST that refuses it, and the RST that ends a half-open connection.
+
+    A RST that answers a SYN acknowledges its sequence number plus one; one that answers a SYN-ACK carries that
+    number as its own (RFC 9293 §3.5.2).
+    """
+    tcp = Protocol.TCP
+    return (
+        Sight(
+            kind=Kind.PROBE,
+            protocol=tcp,
+            matches=(_flags(_STATE_FLAGS, _SYN), Match(_WINDOW, 2, 0xFFFF, key.window)),
+            tag=_SEQUENCE,
+        ),
+        Sight(
+            kind=Kind.ACCEPT,
+            protocol=tcp,
+            matches=(_flags(_STATE_FLAGS, _SYN | _ACK),),
+            tag=_ACKNOWLEDGEMENT,
+            minus=1,
+        ),
+        Sight(
+            kind=Kind.RST,
+            protocol=tcp,
+            matches=(_flags(_RST | _ACK, _RST | _ACK),),
+            tag=_ACKNOWLEDGEMENT,
+            minus=1,
+        ),
+        Sight(
+            kind=Kind.RESET,
+            protocol=tcp,
+            matches=(_flags(_RST | _ACK, _RST),),
+            tag=_SEQUENCE,
+            minus=1,
+        ),
+    )

@@ -1,0 +1,128 @@
+"""
+Packet templates: bytes crafted once, and what an agent must patch in them for every packet it sends.
+
+100 hosts probing each other are tens of thousands of flows. The coordinator therefore crafts one packet per
+probe and family, and says where the tag, the source port and the checksums are; agents fill those in, and the
+addresses of the outer IP header, without knowing what the packet is.
+"""
+
+from __future__ import annotations
+
+import enum
+import secrets
+from typing import Final
+
+import msgspec
+
+ATTEMPT_BITS: Final = 6
+"""Low bits of a tag that number the attempts of one flow; the bits above carry the flow number."""
+
+MAX_FLOWS: Final = 1 << (32 - ATTEMPT_BITS)
+
+
+class Key(msgspec.Struct, frozen=True):
+    """
+    What tells this run's packets from all others: a 32-bit nonce, and an 8-byte mark.
+
+    The nonce is mixed into every tag. The mark stands in the packet beside the tag, whole in tunnel packets and
+    its first two bytes as the window of a TCP SYN, because 32 bits alone would let a busy host's own traffic
+    pass for ours now and then.
+    """
+
+    nonce: int
+    mark: bytes
+
+    @classmethod
+    def fresh(cls) -> Key:
+        """A new random key; the window that it implies is never zero, which would be a closed one."""
+        return cls(nonce=secrets.randbits(32), mark=bytes([secrets.randbits(7) | 0x40]) + secrets.token_bytes(7))
+
+    @property
+    def window(self) -> int:
+        """The TCP window, in bytes, of this run's SYNs."""
+        return int.from_bytes(self.mark[:2], "big")
+
+    def tag(self, flow: int, attempt: int) -> int:
+        """The 32-bit tag of one packet (design trap 6)."""
+        return self.nonce ^ (flow << ATTEMPT_BITS | attempt)
+
+
+class Checksum(msgspec.Struct, frozen=True, array_like=True):
+    """
+    A 16-bit Internet checksum (RFC 1071) at offset `at`, over the bytes from `start` to `end`.
+
+    With `pseudo` the pseudo header of the outer addresses is added (RFC 9293, RFC 768, RFC 8200 §8.1).
+    """
+
+    at: int
+    start: int
+    end: int
+    pseudo: bool
+
+
+class Template(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    One packet from its outer IP header on, or one payload, and the byte offsets of what differs per packet.
+
+    `tags` are where the 32-bit tag goes, `idents` where its low 16 bits go (the IPv4 identification, so that a
+    router that quotes only 8 bytes of payload still names the flow), `source_port` where the source port goes
+    unless it is fixed. A payload (`network=False`) has no addresses and no checksums.
+    """
+
+    data: bytes
+    network: bool = True
+    tags: tuple[int, ...] = ()
+    idents: tuple[int, ...] = ()
+    source_port: int | None = None
+    checksums: tuple[Checksum, ...] = ()
+
+
+class Base(enum.Enum):
+    """Where the offsets of a sight count from."""
+
+    TRANSPORT = "transport"
+    PAYLOAD = "payload"
+
+
+class Kind(enum.Enum):
+    """What a sighted packet is within its flow."""
+
+    PROBE = "probe"
+    ACCEPT = "accept"
+    RST = "rst"
+    RESET = "reset"
+    REQUEST = "request"
+    ANSWER = "answer"
+
+
+class Match(msgspec.Struct, frozen=True, array_like=True):
+    """A condition on `width` bytes (1, 2 or 4) at `offset`: masked, they equal `value`."""
+
+    offset: int
+    width: int
+    mask: int
+    value: int
+
+
+class Sight(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    How a packet of this run is recognised, and where its tag is read.
+
+    `tag` is an offset from `base`; the number found there minus `minus` is the tag (a TCP acknowledgement is
+    the sequence number plus one).
+    """
+
+    kind: Kind
+    protocol: int
+    base: Base = Base.TRANSPORT
+    matches: tuple[Match, ...] = ()
+    tag: int
+    minus: int = 0
+
+
+def mark_matches(offset: int, key: Key) -> tuple[Match, Match]:
+    """The two conditions that say the run's mark stands at an offset."""
+    return (
+        Match(offset, 4, 0xFFFFFFFF, int.from_bytes(key.mark[:4], "big")),
+        Match(offset + 4, 4, 0xFFFFFFFF, int.from_bytes(key.mark[4:], "big")),
+    )

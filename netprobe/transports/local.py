@@ -1,0 +1,7 @@
+"""This machine."""
+
+from __future__ import annotations
+
+from netprobe.transports.base import Transport, as_root
+
+TRANSPORT = Transport(name="local", summary="this machine itself", argv=as_root)

@@ -1,0 +1,245 @@
+"""
+Evidence to verdict: pure tables, no I/O, no clock.
+
+Every probe packet has a fate: how far it was seen, and what came back how far. Two tables give each fate an
+outcome, one for datagrams (which nobody answers) and one for TCP. The outcomes of all packets of a flow make its
+verdict: one that passed is proof that the network can; some passed and some lost is `degraded`; none passed is
+blocked where the furthest of them was lost, because all that comes before let at least one through.
+
+A word that was heard about a lost packet (an ICMP error, an errno) turns `filtered` into `rejected` or
+`unreachable`; it never makes a packet lost that was seen to arrive.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+from netprobe.model import (
+    Answer,
+    Caveat,
+    Evidence,
+    Fate,
+    Fates,
+    Judgement,
+    Protocol,
+    Refusal,
+    Seen,
+    Segment,
+    Session,
+    Verdict,
+    Word,
+)
+
+
+class Outcome(NamedTuple):
+    """What one fate means for its packet."""
+
+    verdict: Verdict
+    segment: Segment | None = None
+
+
+_OPEN: Final = Outcome(Verdict.OPEN)
+_CLOSED: Final = Outcome(Verdict.CLOSED)
+
+
+def _filtered(segment: Segment) -> Outcome:
+    return Outcome(Verdict.FILTERED, segment)
+
+
+def _intercepted(segment: Segment) -> Outcome:
+    return Outcome(Verdict.INTERCEPTED, segment)
+
+
+def _rejected(segment: Segment) -> Outcome:
+    return Outcome(Verdict.REJECTED, segment)
+
+
+DATAGRAM: Final[Mapping[Seen, Outcome]] = MappingProxyType(
+    {
+        Seen.UNSENT: _filtered(Segment.SOURCE_EGRESS),
+        Seen.SENT: _filtered(Segment.SOURCE_EGRESS),
+        Seen.LEFT: _filtered(Segment.PATH),
+        Seen.AT_INTERFACE: _filtered(Segment.DESTINATION_INGRESS),
+        Seen.AT_SOCKET: _OPEN,
+    }
+)
+"""Probes that nobody answers: UDP and IP protocol 4."""
+
+
+def _tcp_table() -> dict[tuple[Seen, Answer], Outcome]:
+    egress, path, ingress = Segment.SOURCE_EGRESS, Segment.PATH, Segment.DESTINATION_INGRESS
+    table = {
+        # The probe passed the destination's firewall: its kernel's own answer, and how far that came.
+        (Seen.AT_SOCKET, Answer.NONE): _filtered(Segment.DESTINATION_EGRESS),
+        (Seen.AT_SOCKET, Answer.ACCEPT_LEFT): _filtered(Segment.RETURN_PATH),
+        (Seen.AT_SOCKET, Answer.ACCEPT_AT_INTERFACE): _filtered(Segment.SOURCE_INGRESS),
+        (Seen.AT_SOCKET, Answer.ACCEPT): _OPEN,
+        (Seen.AT_SOCKET, Answer.RST_LEFT): _filtered(Segment.RETURN_PATH),
+        (Seen.AT_SOCKET, Answer.RST_AT_INTERFACE): _filtered(Segment.SOURCE_INGRESS),
+        (Seen.AT_SOCKET, Answer.RST): _CLOSED,
+        (Seen.AT_SOCKET, Answer.RST_INSTEAD): _rejected(Segment.RETURN_PATH),
+    }
+    for seen, lost in ((Seen.UNSENT, egress), (Seen.SENT, egress), (Seen.LEFT, path), (Seen.AT_INTERFACE, ingress)):
+        table[seen, Answer.NONE] = _filtered(lost)
+        # An answer to a probe that the destination never saw is somebody else's. One that was seen leaving the
+        # destination was made there, in front of its kernel, whatever became of it.
+        table[seen, Answer.ACCEPT_LEFT] = _intercepted(ingress)
+        table[seen, Answer.ACCEPT_AT_INTERFACE] = _intercepted(lost)
+        table[seen, Answer.ACCEPT] = _intercepted(lost)
+        table[seen, Answer.RST_LEFT] = _rejected(ingress)
+        table[seen, Answer.RST_AT_INTERFACE] = _rejected(lost)
+        table[seen, Answer.RST] = _rejected(lost)
+        table[seen, Answer.RST_INSTEAD] = _rejected(lost)
+    return table
+
+
+TCP: Final[Mapping[tuple[Seen, Answer], Outcome]] = MappingProxyType(_tcp_table())
+"""TCP: the probe is a SYN (or a session's request), the answer the destination's."""
+
+SPOKEN: Final[Mapping[Word, Verdict]] = MappingProxyType(
+    {
+        Word.SILENCE: Verdict.FILTERED,
+        Word.PROHIBITED: Verdict.REJECTED,
+        Word.UNREACHABLE: Verdict.UNREACHABLE,
+    }
+)
+"""What a lost packet is called, by the word that was heard about it."""
+
+_SEGMENT_ORDER: Final = {segment: place for place, segment in enumerate(Segment)}
+_WORD_OF: Final = {
+    Verdict.REJECTED: Word.PROHIBITED,
+    Verdict.UNREACHABLE: Word.UNREACHABLE,
+}
+# Which of several words about the same segment wins: the more it says, the better.
+_TELLING: Final = {
+    Verdict.FILTERED: 0,
+    Verdict.UNREACHABLE: 1,
+    Verdict.REJECTED: 2,
+    Verdict.INTERCEPTED: 3,
+}
+
+
+def outcome(protocol: Protocol, fate: Fate) -> Outcome:
+    """What one fate means."""
+    if protocol is Protocol.TCP:
+        found = TCP[fate.seen, fate.answer]
+    else:
+        found = DATAGRAM[fate.seen]
+    if found.verdict is Verdict.FILTERED:
+        return Outcome(SPOKEN[fate.word], found.segment)
+    return found
+
+
+def judge(evidence: Evidence) -> Judgement:
+    """The verdict of a flow; total: every evidence has exactly one."""
+    if evidence.untested:
+        return Judgement(verdict=Verdict.UNTESTED, detail=evidence.untested)
+    base, retried = _probes(evidence)
+    session = evidence.session or Session()
+    detail = ["no packet was sent"] if base.verdict is Verdict.UNTESTED else []
+    if base.verdict is Verdict.OPEN and session.stage:
+        base = _session(session)
+        detail.append(_session_detail(session))
+    by, reason = _by(evidence.refusals, base.verdict)
+    detail += [text for text in (reason, evidence.state if _assisted(evidence, base) else "") if text]
+    detail += evidence.notes
+    return Judgement(
+        verdict=base.verdict,
+        segment=base.segment,
+        by=by,
+        caveats=_caveats(evidence, base, retried=retried or session.retried),
+        detail="; ".join(detail),
+    )
+
+
+def _probes(evidence: Evidence) -> tuple[Outcome, bool]:
+    """The outcome of the probe packets, and whether it took a second round to get it."""
+    leaving = _combine(_leaving(evidence))
+    if leaving is not None and leaving is not _OPEN:
+        return leaving, False
+    first = _outcomes(evidence.protocol, evidence.first)
+    confirm = _outcomes(evidence.protocol, evidence.confirm)
+    again = _combine(confirm)
+    if again in (_OPEN, _CLOSED):
+        # Lost in the first round, whole in the burst: single losses are no verdict (design trap 10).
+        return again, _combine(first) != again
+    return _combine(first + confirm) or Outcome(Verdict.UNTESTED), False
+
+
+def _leaving(evidence: Evidence) -> Counter[Outcome]:
+    """Of the sends that test only the source's own OUTPUT: what became of them after they left does not count."""
+    outcomes: Counter[Outcome] = Counter()
+    for fate, count in evidence.output:
+        outcomes[_OPEN if fate.seen >= Seen.LEFT else outcome(evidence.protocol, fate)] += count
+    return outcomes
+
+
+def _outcomes(protocol: Protocol, fates: Fates) -> Counter[Outcome]:
+    outcomes: Counter[Outcome] = Counter()
+    for fate, count in fates:
+        outcomes[outcome(protocol, fate)] += count
+    return outcomes
+
+
+def _combine(outcomes: Counter[Outcome]) -> Outcome | None:
+    """The outcome of all packets of a flow, None without any."""
+    passed = [each for each in outcomes if each.verdict in (Verdict.OPEN, Verdict.CLOSED)]
+    lost = [each for each in outcomes if each not in passed]
+    if not lost:
+        return (_OPEN if _OPEN in passed else _CLOSED) if passed else None
+    if not passed:
+        return max(lost, key=_furthest)
+    where = max(lost, key=lambda each: (outcomes[each], -_furthest(each)[0]))
+    return Outcome(Verdict.DEGRADED, where.segment)
+
+
+def _furthest(lost: Outcome) -> tuple[int, int]:
+    return _SEGMENT_ORDER[lost.segment] if lost.segment is not None else -1, _TELLING[lost.verdict]
+
+
+def _session(session: Session) -> Outcome:
+    """Where a session was lost whose handshake probe passes."""
+    found = _combine(_outcomes(Protocol.TCP, session.fates))
+    if found is None or found.verdict in (Verdict.OPEN, Verdict.CLOSED):
+        # No payload was lost: connections are not established although single SYNs are answered.
+        return Outcome(Verdict.DEGRADED)
+    return found
+
+
+def _session_detail(session: Session) -> str:
+    stages = {
+        "handshake": "a SYN is answered, but no connection is established",
+        "request": "the handshake passes, the request after it does not",
+        "answer": "the handshake and the request pass, the answer does not",
+    }
+    text = stages.get(session.stage, session.stage)
+    return f"{text} ({session.error})" if session.error else text
+
+
+def _by(refusals: Iterable[Refusal], verdict: Verdict) -> tuple[str, str]:
+    """Who refused, and in which words; empty where the verdict is no refusal."""
+    word = _WORD_OF.get(verdict)
+    fitting = [refusal for refusal in refusals if refusal.word is word or verdict is Verdict.DEGRADED]
+    if not fitting:
+        return "", ""
+    loudest = max(fitting, key=lambda refusal: refusal.count)
+    return loudest.by, loudest.reason
+
+
+def _assisted(evidence: Evidence, base: Outcome) -> bool:
+    return bool(evidence.state) and base.verdict in (Verdict.OPEN, Verdict.DEGRADED)
+
+
+def _caveats(evidence: Evidence, base: Outcome, *, retried: bool) -> tuple[Caveat, ...]:
+    ecmp = base.verdict is Verdict.DEGRADED and evidence.failing_ports and evidence.passing_ports
+    found = {
+        Caveat.STATE_ASSISTED: _assisted(evidence, base),
+        Caveat.PORT_IN_USE: evidence.holder is not None,
+        Caveat.NAT: bool(evidence.nat),
+        Caveat.RETRIED: retried,
+        Caveat.ECMP: bool(ecmp),
+    }
+    return tuple(caveat for caveat, applies in found.items() if applies)

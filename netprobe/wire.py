@@ -1,0 +1,299 @@
+"""
+What the coordinator and an agent say to each other, as types; and the sans-io core of the conversation.
+
+Requests and answers are JSON lines. A request has an `id` and a `verb`, its answer that `id` and either `ok` or
+`error`. Before the agent's hello anything may come (a login banner, a shell profile that prints); after it,
+a line that is no answer means that the agent cannot be trusted any more.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from netprobe.bpf import Instruction
+from netprobe.template import Sight, Template
+
+PROTOCOL: Final = 1
+MAX_LINE_BYTES: Final = 256 << 20
+_MAX_NOISE_LINES: Final = 200
+
+Masks = list[tuple[int, int]]
+"""Flow numbers with a bit for each attempt."""
+
+
+class ProtocolError(Exception):
+    """The other end said something that an agent does not say."""
+
+
+class AgentError(Exception):
+    """The agent's own error answer to one request; `errno_name` where the kernel refused something."""
+
+    def __init__(self, message: str, errno_name: str = "") -> None:
+        super().__init__(message)
+        self.errno_name = errno_name
+
+
+class Tap(msgspec.Struct, omit_defaults=True):
+    """A socket to open: `packet` (AF_PACKET, counted), `raw` (a raw IP socket) or `keep` (packets are kept)."""
+
+    kind: str
+    point: str
+    filter: list[Instruction]
+    version: int = 0
+    protocol: int = 0
+
+
+class Arm(msgspec.Struct):
+    """Open the taps."""
+
+    nonce: int
+    flows: int
+    sights: list[Sight]
+    taps: list[Tap]
+    templates: list[Template]
+
+
+class Armed(msgspec.Struct):
+    """How many taps are open."""
+
+    taps: int
+
+
+class AskFacts(msgspec.Struct):
+    """Tell about the host; routes to `peers`, holders of `ports` ((protocol, port))."""
+
+    peers: list[str]
+    ports: list[tuple[int, int]]
+
+
+class Route(msgspec.Struct):
+    """A route to a peer, or the errno's name that a sender gets."""
+
+    interface: str = ""
+    gateway: str | None = None
+    source: str | None = None
+    mtu: int = 0
+    error: str = ""
+
+
+class Facts(msgspec.Struct):
+    """
+    What an agent says of its host.
+
+    `addresses` are (interface, address, prefix length), `ports` (protocol, address, port, program); `time` is
+    the host's clock in seconds since 1970.
+    """
+
+    kernel: str
+    machine: str
+    hostname: str
+    python: str
+    executable: str
+    uid: int
+    capabilities: int
+    time: float
+    addresses: list[tuple[str, str, int]]
+    links: list[dict[str, Any]]
+    routes: dict[str, Route]
+    ports: list[tuple[int, str, int, str]]
+
+
+class Listen(msgspec.Struct):
+    """Hold ports: (protocol, address, port, request template, answer template)."""
+
+    sockets: list[tuple[int, str, int, int | None, int | None]]
+
+
+class Listening(msgspec.Struct):
+    """Which of the sockets could not be held, and the errno's name."""
+
+    failed: list[tuple[int, str]]
+
+
+class Fire(msgspec.Struct):
+    """
+    Send packets: `shots` are (template, flow, source, destination), `attempts` the first and their number.
+
+    `ports` are the lowest source port, how many there are, and how many successive attempts share one, in the
+    way of `source_port`; `rate` is in packets a second, and the first leaves `after` so many seconds.
+    """
+
+    way: str
+    rate: float
+    after: float
+    attempts: tuple[int, int]
+    ports: tuple[int, int, int]
+    shots: list[tuple[int, int, str, str]]
+
+
+def source_port(flow: int, attempt: int, ports: tuple[int, int, int]) -> int:
+    """
+    The source port that an agent gives to an attempt of a flow, where the template leaves it open.
+
+    Neighbouring attempts lie far apart in the range, so that a hash over ports spreads them.
+    """
+    low, span, same_port = ports
+    return low + (flow * 31 + attempt // same_port * 7919) % span
+
+
+class Fired(msgspec.Struct):
+    """How many packets went to the kernel, in how many seconds, and which it refused: errno's name and masks."""
+
+    sent: int
+    elapsed: float
+    errors: list[tuple[str, Masks]]
+
+
+class Connect(msgspec.Struct):
+    """Hold sessions: (flow, source, destination, port, request template, answer template)."""
+
+    attempt: int
+    timeout: float
+    parallel: int
+    sessions: list[tuple[int, str, str, int, int, int]]
+
+
+class Connected(msgspec.Struct):
+    """Results: (flow, stage, errno's name, round-trip time in microseconds, retransmissions, source port)."""
+
+    results: list[tuple[int, int, str, int, int, int]]
+
+
+class Conntrack(msgspec.Struct):
+    """Look up, or delete, entries: (protocol, source, destination, source port, destination port)."""
+
+    tuples: list[tuple[int, str, str, int, int]]
+    delete: bool = False
+
+
+class Tracked(msgspec.Struct):
+    """Whether the kernel tracks connections, and the numbers of the tuples that have an entry."""
+
+    tracking: bool
+    found: list[int]
+
+
+class Collect(msgspec.Struct):
+    """Tell what was seen, once `expect` packets have come to sockets, or after `within` seconds."""
+
+    expect: int = 0
+    within: float = 0
+
+
+class Nothing(msgspec.Struct):
+    """An empty request or answer."""
+
+
+class Collected(msgspec.Struct):
+    """
+    What the taps saw since the last collection.
+
+    `sightings` are (point, kind, masks); `origins` (kind, source address, TTL, flows) of what arrived at an
+    interface; `rtts` (flow, microseconds); `kept` (point, packet from its IP header on); `drops` how many packets
+    each point lost for want of room; `served` the sessions whose request came through.
+    """
+
+    sightings: list[tuple[str, str, Masks]]
+    origins: list[tuple[str, str, int, list[int]]]
+    rtts: list[tuple[int, int]]
+    kept: list[tuple[str, bytes]]
+    drops: dict[str, int]
+    served: Masks
+
+
+class _Hello(msgspec.Struct):
+    hello: str
+    protocol: int
+    pid: int
+
+
+class Reply(msgspec.Struct):
+    """The answer to a request: a result not yet decoded, or an error."""
+
+    id: int | None
+    ok: msgspec.Raw = msgspec.Raw()
+    error: str = ""
+    errno: str = ""
+
+
+_T = TypeVar("_T")
+
+
+class Conversation:
+    """
+    The coordinator's end of a conversation, without I/O.
+
+    `receive` takes bytes as they come and returns the replies they complete; `greeted` turns true with the
+    hello, `noise` has what came before it.
+    """
+
+    def __init__(self) -> None:
+        self.greeted = False
+        self.noise: list[str] = []
+        self._pending = bytearray()
+        self._requests = 0
+
+    def request(self, verb: str, fields: msgspec.Struct) -> tuple[int, bytes]:
+        """The number of a new request, and the bytes to send."""
+        self._requests += 1
+        message = {"id": self._requests, "verb": verb, **msgspec.structs.asdict(fields)}
+        return self._requests, msgspec.json.encode(message) + b"\n"
+
+    def receive(self, data: bytes) -> list[Reply]:
+        """The replies that `data` completes; `ProtocolError` for what no agent says."""
+        self._pending += data
+        if len(self._pending) > MAX_LINE_BYTES:
+            message = f"a line of over {MAX_LINE_BYTES >> 20} MiB"
+            raise ProtocolError(message)
+        if b"\n" not in data:
+            return []
+        *lines, rest = bytes(self._pending).split(b"\n")
+        self._pending = bytearray(rest)
+        replies = []
+        for line in lines:
+            if self.greeted:
+                replies.append(self._reply(line))
+            else:
+                self._greet(line)
+        return replies
+
+    def _greet(self, line: bytes) -> None:
+        try:
+            hello = msgspec.json.decode(line, type=_Hello)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            text = line.decode("utf-8", "replace").strip()
+            if text:
+                self.noise.append(text)
+            if len(self.noise) > _MAX_NOISE_LINES:
+                message = f"{_MAX_NOISE_LINES} lines, and none of them an agent's hello; the last: {_quote(line)}"
+                raise ProtocolError(message) from None
+            return
+        if hello.protocol != PROTOCOL:
+            message = f"an agent of protocol {hello.protocol}, not {PROTOCOL}"
+            raise ProtocolError(message)
+        self.greeted = True
+
+    def _reply(self, line: bytes) -> Reply:
+        try:
+            return msgspec.json.decode(line, type=Reply)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            message = f"not an agent's answer: {_quote(line)}"
+            raise ProtocolError(message) from None
+
+
+def result(reply: Reply, kind: type[_T]) -> _T:
+    """The result of a reply; `AgentError` where it is an error, `ProtocolError` where it has another form."""
+    if reply.error:
+        raise AgentError(reply.error, reply.errno)
+    try:
+        return msgspec.json.decode(reply.ok, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        message = f"an answer that is no {kind.__name__}: {error}"
+        raise ProtocolError(message) from None
+
+
+def _quote(line: bytes) -> str:
+    shown = 80
+    return repr(line[:shown].decode("utf-8", "replace")) + (" …" if len(line) > shown else "")
