@@ -1,0 +1,174 @@
+"""From the text of an inventory to `model.Inventory`: the schema first, then what only the whole can tell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from ipaddress import ip_address
+from pathlib import Path
+
+import msgspec
+
+from netprobe.inventory import document
+from netprobe.inventory.errors import KeyPath, Place, Problems, key_path, shown
+from netprobe.inventory.narrow import MIN_HOSTS, family_obstacle
+from netprobe.inventory.schema import CONNECTIONS, DEFAULT_CONNECTION, Document
+from netprobe.inventory.shape import WRONG, Walker
+from netprobe.model import Inventory
+from netprobe.modes import MODES
+from netprobe.probes import registry
+
+Entry = Mapping[str, object]
+"""A mapping of the document: checked against the schema, with `WRONG` for what did not pass."""
+
+
+def load(path: str | Path) -> Inventory:
+    """The inventory in a file; `InventoryError` with all that is wrong with it."""
+    return loads(document.read(Path(path), str(path)), str(path))
+
+
+def loads(text: str | bytes, name: str = "<text>") -> Inventory:
+    """The inventory in a text (bytes: in UTF-8), which errors call `name`; `InventoryError` like `load`."""
+    problems = Problems(name)
+    content = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    root = document.compose(content, problems, name)
+    words = {"probe": tuple(registry()), "mode": tuple(MODES), "connection type": tuple(CONNECTIONS)}
+    walker = Walker(problems, name, words)
+    data = walker.walk(root, msgspec.inspect.type_info(Document))
+    whole = _Whole(data if isinstance(data, dict) else {}, problems, walker.places)
+    whole.check()
+    if problems:
+        raise problems.error()
+    inventory = whole.inventory()
+    whole.check_families(inventory)
+    if problems:
+        raise problems.error()
+    return inventory
+
+
+class _Whole:
+    """What the parts of a document mean together."""
+
+    def __init__(self, data: Entry, problems: Problems, places: Mapping[KeyPath, Place]) -> None:
+        self._data = data
+        self._problems = problems
+        self._places = places
+        self._defaults = _entry(data.get("defaults"))
+
+    def _add(self, path: KeyPath, text: str) -> None:
+        # What is missing has no place of its own: the nearest thing above it that was written has.
+        written = next(path[:end] for end in range(len(path), -1, -1) if path[:end] in self._places)
+        self._problems.add(self._places[written], path, text)
+
+    def _hosts(self) -> Iterator[tuple[KeyPath, Entry]]:
+        hosts = self._data.get("hosts")
+        for index, host in enumerate(hosts if isinstance(hosts, list) else []):
+            if isinstance(host, dict):
+                yield ("hosts", index), host
+
+    def check(self) -> None:
+        """Find what is wrong between the parts; works on what passed the schema."""
+        hosts = self._data.get("hosts")
+        if isinstance(hosts, list) and len(hosts) < MIN_HOSTS:
+            self._add(("hosts",), f"expected at least two hosts, got {len(hosts)}")
+        self._check_names()
+        self._check_addresses()
+        self._check_ports()
+        own = _entry(self._defaults.get("connection"))
+        if isinstance(own.get("type"), str):
+            self._check_options(("defaults", "connection"), str(own["type"]), own)
+        for path, host in self._hosts():
+            self._check_connection(path, host)
+
+    def _check_names(self) -> None:
+        first: dict[str, KeyPath] = {}
+        for path, host in self._hosts():
+            name = host.get("name")
+            if isinstance(name, str) and first.setdefault(name, path) != path:
+                self._add((*path, "name"), f"duplicate name {shown(name)}; {_host_of(first[name])} has it")
+
+    def _check_addresses(self) -> None:
+        first: dict[str, KeyPath] = {}
+        for path, host in self._hosts():
+            addresses = host.get("addresses")
+            for index, text in enumerate(addresses if isinstance(addresses, list) else []):
+                here = (*path, "addresses", index)
+                if isinstance(text, str) and first.setdefault(address := _normal(text), here) != here:
+                    also = "" if text == address else f" ({address})"
+                    self._add(
+                        here, f"duplicate address {shown(text)}{also}; {_host_of(first[address])} has it"
+                    )
+
+    def _check_ports(self) -> None:
+        for probe in _entry(self._data.get("ports")):
+            if not registry()[probe].ports:
+                self._add(("ports", probe), f"{shown(probe)} is an IP protocol of its own and has no ports")
+
+    def _check_options(self, path: KeyPath, type_: str, options: Entry) -> None:
+        known = CONNECTIONS[type_].options
+        for option in options:
+            if option not in ("type", *known):
+                has = f"has {', '.join(known)}" if known else "has none"
+                self._add((*path, option), f"not an option of {shown(type_)}, which {has}")
+
+    def _check_connection(self, path: KeyPath, host: Entry) -> None:
+        if host.get("connection") is WRONG:
+            return
+        merged = self._connection(host)
+        type_ = merged.get("type")
+        if not isinstance(type_, str):
+            return
+        own = _entry(host.get("connection"))
+        self._check_options((*path, "connection"), type_, own)
+        kind = CONNECTIONS[type_]
+        if kind.needs and kind.needs not in merged:
+            self._add((*path, "connection", kind.needs), f"missing; {shown(type_)} needs {kind.need}")
+        identity = merged.get("identity")
+        if isinstance(identity, str) and _expanded(identity) is None:
+            here = (*path, "connection") if "identity" in own else ("defaults", "connection")
+            self._add((*here, "identity"), f"there is no such home directory: {shown(identity)}")
+
+    def _connection(self, host: Entry) -> dict[str, object]:
+        """A host's own options over those defaults that are for the same type of connection."""
+        own, defaults = _entry(host.get("connection")), _entry(self._defaults.get("connection"))
+        type_ = own.get("type", defaults.get("type", DEFAULT_CONNECTION))
+        if defaults.get("type", type_) != type_:
+            defaults = {}
+        options = CONNECTIONS[type_].options if isinstance(type_, str) else ()
+        return {**{key: value for key, value in defaults.items() if key in options}, **own, "type": type_}
+
+    def inventory(self) -> Inventory:
+        """The inventory of a document without problems."""
+        hosts = []
+        for _, host in self._hosts():
+            connection = self._connection(host)
+            if isinstance(identity := connection.get("identity"), str):
+                connection["identity"] = _expanded(identity)
+            addresses = [_normal(address) for address in msgspec.convert(host["addresses"], list[str])]
+            hosts.append({**self._defaults, **host, "addresses": addresses, "connection": connection})
+        return msgspec.convert({**self._data, "hosts": hosts}, Inventory)
+
+    def check_families(self, inventory: Inventory) -> None:
+        """Find the probes that were asked for and that some host has no address for."""
+        for index, name in enumerate(inventory.probes or ()):
+            if obstacle := family_obstacle(registry()[name], inventory.hosts):
+                self._add(("probes", index), obstacle)
+
+
+def _entry(value: object) -> Entry:
+    return value if isinstance(value, dict) else {}
+
+
+def _host_of(path: KeyPath) -> str:
+    return key_path(path[:2])
+
+
+def _normal(address: str) -> str:
+    return str(ip_address(address))
+
+
+def _expanded(identity: str) -> str | None:
+    """A path with `~` replaced by the home directory; None where there is none."""
+    try:
+        return str(Path(identity).expanduser())
+    except RuntimeError:
+        return None
