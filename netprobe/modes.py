@@ -1,0 +1,380 @@
+"""
+The encapsulation modes as data, and what a run means for each of them.
+
+A mode says which probes must get through between two hosts. What it needs of one run is a list of *required
+flows*: usually one cell each, but of a probe whose ports are alternatives (the API server's 6443 and 443) all
+cells of one pair and family are one required flow, and its best port counts. The matrix, the counts, the
+sentence "usable as it is" and the exit status all stand on the same required flows, so that they cannot
+disagree.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
+from types import MappingProxyType
+from typing import Final
+
+import msgspec
+
+from netprobe.model import Cell, Flow, Run, Verdict, severity
+from netprobe.probes import Probe, registry
+
+
+class When(enum.Enum):
+    """Between which hosts a mode needs a probe."""
+
+    ALWAYS = "always"
+    DIFFERENT_SUBNETS = "different-subnets"
+
+
+class Need(msgspec.Struct, frozen=True):
+    """A probe that a mode needs; the probe itself knows between which roles."""
+
+    probe: str
+    when: When = When.ALWAYS
+
+
+class Mode(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What one choice of configuration needs of the network.
+
+    `source` is the page, row or setting that says so. The needs of a mode with `any_need` are one requirement
+    in several families: hosts that lack a family leave no gap. Any other mode can only be judged when all of
+    its needs were probed.
+    """
+
+    name: str
+    summary: str
+    needs: tuple[Need, ...]
+    source: str
+    any_need: bool = False
+
+
+_PAGE: Final = "Calico 3.28 system requirements, network requirements"
+
+MODES: Final[Mapping[str, Mode]] = MappingProxyType(
+    {
+        mode.name: mode
+        for mode in (
+            Mode(
+                name="none",
+                summary="BGP between all nodes, no encapsulation",
+                needs=(Need("bgp"),),
+                source=f"{_PAGE}: Calico networking (BGP)",
+            ),
+            Mode(
+                name="ipip",
+                summary="BGP and IP-in-IP between all nodes",
+                needs=(Need("bgp"), Need("ipip")),
+                source=f"{_PAGE}: IP-in-IP enabled (default); ipipMode: Always",
+            ),
+            Mode(
+                name="ipip-crosssubnet",
+                summary="BGP between all nodes, IP-in-IP between subnets",
+                needs=(Need("bgp"), Need("ipip", When.DIFFERENT_SUBNETS)),
+                source=f"{_PAGE}: IP-in-IP enabled; ipipMode: CrossSubnet",
+            ),
+            # Felix programs the routes of its VXLAN pools itself, those inside a subnet too: no BGP.
+            Mode(
+                name="vxlan",
+                summary="VXLAN between all nodes",
+                needs=(Need("vxlan"),),
+                source=f"{_PAGE}: VXLAN enabled; vxlanMode: Always",
+            ),
+            Mode(
+                name="vxlan-crosssubnet",
+                summary="VXLAN between subnets, nothing inside one",
+                needs=(Need("vxlan", When.DIFFERENT_SUBNETS),),
+                source=f"{_PAGE}: VXLAN enabled; vxlanMode: CrossSubnet",
+            ),
+            Mode(
+                name="wireguard",
+                summary="WireGuard between all nodes, on top of any other mode",
+                needs=(Need("wireguard"), Need("wireguard-v6")),
+                source=f"{_PAGE}: IPv4 and IPv6 WireGuard enabled; wireguardEnabled, wireguardEnabledV6",
+                any_need=True,
+            ),
+            Mode(
+                name="flannel",
+                summary="flannel's VXLAN between all nodes",
+                needs=(Need("flannel"),),
+                source=f"{_PAGE}: flannel networking (VXLAN)",
+            ),
+            Mode(
+                name="typha",
+                summary="every node to the Typha hosts",
+                needs=(Need("typha"),),
+                source=f"{_PAGE}: Typha enabled",
+            ),
+            Mode(
+                name="datastore-kubernetes",
+                summary="every node to the kube-apiserver hosts",
+                needs=(Need("apiserver"),),
+                source=f"{_PAGE}: All, kube-apiserver host",
+            ),
+            Mode(
+                name="datastore-etcd",
+                summary="every node to the etcd hosts",
+                needs=(Need("etcd"),),
+                source=f"{_PAGE}: etcd datastore",
+            ),
+        )
+    }
+)
+"""Every mode by its name, in the order of the reports."""
+
+
+class RequiredFlow(msgspec.Struct, frozen=True):
+    """What has to be open: one cell, or the cells of all ports where one open port is enough."""
+
+    verdict: Verdict
+    cells: tuple[Cell, ...]
+
+
+class Square(msgspec.Struct, frozen=True):
+    """One square of a matrix: the worst verdict of the required flows behind it."""
+
+    verdict: Verdict
+    flows: tuple[RequiredFlow, ...]
+
+
+class Matrix(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    Sources x destinations of one mode.
+
+    `sources` and `destinations` are the hosts between which the mode's probes ran, in the inventory's order.
+    A pair without a square is one between which the mode needs nothing, or a host with itself.
+    """
+
+    mode: Mode
+    sources: tuple[str, ...]
+    destinations: tuple[str, ...]
+    squares: Mapping[tuple[str, str], Square]
+
+    def verdict(self, src: str, dst: str) -> Verdict | None:
+        """The verdict of a square, None where the mode needs nothing."""
+        square = self.squares.get((src, dst))
+        return None if square is None else square.verdict
+
+
+class ModeResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run means for a mode; `counts` has one entry for each verdict among its required flows."""
+
+    matrix: Matrix
+    counts: Mapping[Verdict, int]
+
+    @property
+    def mode(self) -> Mode:
+        """The mode itself."""
+        return self.matrix.mode
+
+    @property
+    def required(self) -> int:
+        """How many flows the mode needs."""
+        return sum(self.counts.values())
+
+    @property
+    def untested(self) -> int:
+        """How many of them could not be tested."""
+        return self.counts.get(Verdict.UNTESTED, 0)
+
+    @property
+    def blocked(self) -> int:
+        """How many of them were tested and are not open, whatever the verdict."""
+        return self.required - self.untested - self.counts.get(Verdict.OPEN, 0)
+
+    @property
+    def usable(self) -> bool:
+        """Whether every flow that the mode needs is open."""
+        return self.required == self.counts.get(Verdict.OPEN, 0)
+
+
+class _Subnets:
+    """Whether two hosts share a subnet, by the prefix lengths that the hosts themselves have configured."""
+
+    def __init__(self, run: Run) -> None:
+        self._networks: dict[str, list[IPv4Interface | IPv6Interface]] = {}
+        for report in run.hosts:
+            self._networks[report.name] = [
+                interface for text in report.networks if (interface := _interface(text)) is not None
+            ]
+        self._known: dict[tuple[str, str], bool] = {}
+        self._address = cache(ip_address)  # each of a few is asked for thousands of times
+
+    def differ(self, flow: Flow) -> bool:
+        """Whether the two ends of a flow need a route between them; an unknown network counts as another."""
+        pair = (flow.src_address, flow.dst_address)
+        if (known := self._known.get(pair)) is None:
+            known = not (
+                self._reaches(flow.src, flow.src_address, flow.dst_address)
+                and self._reaches(flow.dst, flow.dst_address, flow.src_address)
+            )
+            self._known[pair] = known
+        return known
+
+    def _reaches(self, host: str, own: str, other: str) -> bool:
+        here, there = self._address(own), self._address(other)
+        return any(
+            interface.ip == here and there in interface.network for interface in self._networks.get(host, ())
+        )
+
+
+def _interface(text: str) -> IPv4Interface | IPv6Interface | None:
+    try:
+        return ip_interface(text)
+    except ValueError:  # what an agent says is not trusted, and an unknown network is the stricter need
+        return None
+
+
+def evaluate(run: Run, probes: Mapping[str, Probe] | None = None) -> list[ModeResult]:
+    """
+    The result of every mode that this run can judge, in the order of `MODES`.
+
+    A mode is judged when its probes were run, and when the inventory names it or names no modes at all.
+    `probes` are the known probes (default: all that are installed).
+    """
+    required = _required_by_probe(run, registry() if probes is None else probes)
+    subnets = _Subnets(run)
+    asked = MODES if run.inventory.modes is None else run.inventory.modes
+    return [
+        _result(run, mode, required, subnets)
+        for mode in MODES.values()
+        if mode.name in asked and _is_probed(mode, required)
+    ]
+
+
+def not_evaluated(results: Iterable[ModeResult], run: Run) -> dict[str, tuple[str, ...]]:
+    """The modes that the inventory names and the run cannot judge, each with its probes that have no cell."""
+    judged = {result.mode.name for result in results}
+    probed = {cell.flow.probe for cell in run.cells}
+    return {
+        name: tuple(need.probe for need in MODES[name].needs if need.probe not in probed)
+        for name in run.inventory.modes or ()
+        if name in MODES and name not in judged
+    }
+
+
+def required_flows(
+    run: Run, results: Iterable[ModeResult] | None = None, probes: Mapping[str, Probe] | None = None
+) -> list[RequiredFlow]:
+    """
+    Every flow that has to be open for the exit status to be 0, each once, in flow order.
+
+    These are the flows of all evaluated modes, and those of the probes that the inventory names and no
+    evaluated mode has among its needs. `results` saves evaluating the modes again.
+    """
+    if results is None:
+        results = evaluate(run, probes)
+    results = list(results)
+    needed = {
+        flow.cells[0].flow.number: flow
+        for result in results
+        for square in result.matrix.squares.values()
+        for flow in square.flows
+    }
+    judged = {need.probe for result in results for need in result.mode.needs}
+    explicit = set(run.inventory.probes or ()) - judged
+    if explicit:
+        by_probe = _required_by_probe(run, registry() if probes is None else probes)
+        needed.update(
+            {flow.cells[0].flow.number: flow for name in explicit for flow in by_probe.get(name, ())}
+        )
+    return [needed[number] for number in sorted(needed)]
+
+
+def exit_status(
+    run: Run, results: Iterable[ModeResult] | None = None, probes: Mapping[str, Probe] | None = None
+) -> int:
+    """
+    What `netprobe run` ends with (design §1).
+
+    1: some required flow was tested and is not open, be it `closed`. 3: none of those, but some could not be
+    tested. 0: every required flow is open.
+    """
+    verdicts = {flow.verdict for flow in required_flows(run, results, probes)}
+    if verdicts - {Verdict.OPEN, Verdict.UNTESTED}:
+        return 1
+    return 3 if Verdict.UNTESTED in verdicts else 0
+
+
+def _required_by_probe(run: Run, probes: Mapping[str, Probe]) -> dict[str, list[RequiredFlow]]:
+    """All cells as required flows, by probe: alternatives are put together here and nowhere else."""
+    cells: dict[str, list[Cell]] = {}
+    for cell in run.cells:
+        cells.setdefault(cell.flow.probe, []).append(cell)
+    required: dict[str, list[RequiredFlow]] = {}
+    for name, found in cells.items():
+        probe = probes.get(name)
+        if probe is not None and probe.any_port and name not in run.inventory.ports:
+            required[name] = _any_of(found)
+        else:
+            required[name] = [RequiredFlow(cell.judgement.verdict, (cell,)) for cell in found]
+    return required
+
+
+def _any_of(cells: Iterable[Cell]) -> list[RequiredFlow]:
+    """One required flow for each pair and family."""
+    alternatives: dict[tuple[str, str, str], list[Cell]] = {}
+    for cell in cells:
+        flow = cell.flow
+        alternatives.setdefault((flow.family.value, flow.src, flow.dst), []).append(cell)
+    return [
+        RequiredFlow(_best([cell.judgement.verdict for cell in some]), tuple(some))
+        for some in alternatives.values()
+    ]
+
+
+def _best(verdicts: list[Verdict]) -> Verdict:
+    """
+    What several alternatives come to when one open one is enough.
+
+    As long as one is untested, and none is open, that one may be the open one: nothing is known.
+    """
+    for decisive in (Verdict.OPEN, Verdict.UNTESTED):
+        if decisive in verdicts:
+            return decisive
+    return min(verdicts, key=severity)
+
+
+def _is_probed(mode: Mode, required: Mapping[str, object]) -> bool:
+    probed = [need.probe in required for need in mode.needs]
+    return any(probed) if mode.any_need else all(probed)
+
+
+def _result(
+    run: Run, mode: Mode, required: Mapping[str, list[RequiredFlow]], subnets: _Subnets
+) -> ModeResult:
+    behind: dict[tuple[str, str], list[RequiredFlow]] = {}
+    counts: Counter[Verdict] = Counter()
+    sources: set[str] = set()
+    destinations: set[str] = set()
+    for need in mode.needs:
+        is_needed: Callable[[Flow], bool] = _always if need.when is When.ALWAYS else subnets.differ
+        for required_flow in required.get(need.probe, ()):
+            flow = required_flow.cells[0].flow
+            sources.add(flow.src)
+            destinations.add(flow.dst)
+            if is_needed(flow):
+                behind.setdefault((flow.src, flow.dst), []).append(required_flow)
+                counts[required_flow.verdict] += 1
+    names = [host.name for host in run.inventory.hosts]
+    matrix = Matrix(
+        mode=mode,
+        sources=tuple(name for name in names if name in sources),
+        destinations=tuple(name for name in names if name in destinations),
+        squares={
+            pair: Square(max((flow.verdict for flow in flows), key=severity), tuple(flows))
+            for pair, flows in behind.items()
+        },
+    )
+    return ModeResult(
+        matrix=matrix, counts={verdict: counts[verdict] for verdict in Verdict if counts[verdict]}
+    )
+
+
+def _always(_flow: Flow) -> bool:
+    return True
