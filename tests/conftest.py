@@ -117,9 +117,12 @@ def _strays(pids: Iterable[int]) -> list[str]:
 
 
 def _is_somebody_elses(name: str) -> bool:
-    """Whether the namespace carries the number of a living process outside this session."""
-    pids = [int(number) for number in re.findall(r"\d+", name)]
-    return any(pid > 1 and _runs(pid) and pid != os.getpid() and not _is_marked(pid) for pid in pids)
+    """Whether the namespace carries the number of a living process outside this session, as a lab's does."""
+    owner = re.match(r"np-(\d+)-", name)
+    if owner is None:
+        return False
+    pid = int(owner[1])
+    return pid != os.getpid() and _runs(pid) and not _is_marked(pid)
 
 
 def _namespaces() -> set[str]:

@@ -1,0 +1,109 @@
+"""The command `netprobe`: its subcommands, and how every ending becomes an exit status."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Final
+
+import click
+
+from netprobe import __version__
+from netprobe.cli.completion import completion
+from netprobe.cli.demo import demo
+from netprobe.cli.errors import Refused, tell
+from netprobe.cli.inventory import inventory
+from netprobe.cli.run import run
+
+USAGE_STATUS: Final = 2  # design §1
+INTERNAL_STATUS: Final = 70  # EX_SOFTWARE of sysexits.h; Python's own 1 would mean "some flow is not open"
+INTERRUPTED_STATUS: Final = 130  # 128 + SIGINT, as a shell has it
+BROKEN_PIPE_STATUS: Final = 141  # 128 + SIGPIPE
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="""\b
+Examples:
+  netprobe demo                         see it at work on a small faulty cluster
+  netprobe inventory check hosts.yaml   what would be probed, and is the inventory right
+  netprobe run hosts.yaml               probe everything, print what gets through
+\b
+Exit status:
+  0   every required flow is open
+  1   some required flow is not
+  2   the command or the inventory is wrong; nothing was sent
+  3   some flow could not be tested, and none that could be was blocked""",
+)
+@click.version_option(__version__, prog_name="netprobe", message="%(prog)s %(version)s")
+def cli() -> None:
+    """
+    Which packets of a Kubernetes cluster get from which host to which host, and where the others are lost.
+
+    netprobe sends what Calico would send (BGP, IP-in-IP, VXLAN, WireGuard, Typha, API server, etcd) between
+    every ordered pair of hosts, watches both ends, and says for each flow whether it is open, and if not,
+    where it is lost and who refused it. Nothing is installed on a host.
+    """
+
+
+for command in (run, demo, inventory, completion):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run the command line of this process and exit."""
+    sys.exit(status_of(sys.argv[1:]))
+
+
+def status_of(arguments: Sequence[str]) -> int:
+    """
+    Run a command line and return the exit status that it ends with.
+
+    Whatever is the fault of the user, of a host or of the network is a line on stderr. Only a mistake of
+    netprobe itself shows a traceback.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        # Without any word the help is the answer, but nothing has been done.
+        result = cli.main(list(arguments) or ["--help"], prog_name="netprobe", standalone_mode=False)
+        sys.stdout.flush()
+    except Refused as refused:
+        tell(*refused.lines)
+        return refused.status
+    except click.ClickException as error:
+        tell(*error.format_message().splitlines())
+        if context := getattr(error, "ctx", None):
+            click.echo(f"Try '{context.command_path} --help'.", file=sys.stderr)
+        return USAGE_STATUS
+    except BrokenPipeError:
+        # Whoever read the output has enough. The interpreter flushes stdout once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE_STATUS
+    except BaseException as error:  # noqa: BLE001 - the last resort, which tells and does not go on
+        return _status_of_failure(error)
+    if not arguments:
+        return USAGE_STATUS
+    return result if isinstance(result, int) else 0
+
+
+def _status_of_failure(error: BaseException) -> int:
+    if isinstance(error, SystemExit):
+        raise error
+    if _is_interruption(error):
+        tell("interrupted")
+        return INTERRUPTED_STATUS
+    traceback.print_exception(type(error), error, error.__traceback__)
+    tell("this is a mistake in netprobe itself, not in your network; please report it with the lines above")
+    return INTERNAL_STATUS
+
+
+def _is_interruption(error: BaseException) -> bool:
+    """Whether all that went wrong is Ctrl-C, by itself or out of the groups that nurseries raise."""
+    inner = getattr(error, "exceptions", None)
+    if inner:
+        return all(map(_is_interruption, inner))
+    return isinstance(error, KeyboardInterrupt | click.Abort)

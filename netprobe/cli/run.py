@@ -1,0 +1,124 @@
+"""`netprobe run`: probe everything that an inventory asks for, and report."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from netprobe.cli.output import Output
+from netprobe.cli.selection import Choices, selection
+
+if TYPE_CHECKING:
+    from netprobe.model import Run
+    from netprobe.reports import Options
+
+
+class FormatOption(click.Option):
+    """`--format`, whose words are those of the reports that there are; they load when they are asked for."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """The option's line in the help."""
+        from netprobe.reports import registry
+
+        self.help = f"{', '.join(registry())}. [default: what FILE's name ends in, or else text]"
+        return super().get_help_record(ctx)
+
+
+def _check_format(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    from netprobe.reports import registry
+
+    if value is not None and value not in registry():
+        raise click.BadParameter(f"{value!r} is not one of {', '.join(registry())}.")
+    return value
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  netprobe run hosts.yaml
+  netprobe run hosts.yaml --mode vxlan --family ipv4
+  netprobe run hosts.yaml --probe bgp --only node-a --only node-b -v
+  netprobe run hosts.yaml --format csv | grep filtered
+  netprobe run hosts.yaml -o before.json
+\b
+Exit status: 0 every required flow is open, 1 some is not, 2 nothing was sent,
+3 some could not be tested and none was blocked."""
+)
+@selection
+@click.option(
+    "--format",
+    "format_",
+    cls=FormatOption,
+    metavar="FORMAT",
+    callback=_check_format,
+    help="The output format.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the result to FILE, at its end and as a whole, instead of stdout.",
+)
+@click.option(
+    "-v", "--verbose", is_flag=True, help="Every flow with its evidence, and a line for each phase."
+)
+def run(inventory: Path, format_: str | None, output: Path | None, *, verbose: bool, **choices: Any) -> int:  # noqa: ANN401
+    """
+    Probe every flow between the hosts of INVENTORY and print what gets through.
+
+    INVENTORY is a YAML file with a list of hosts, or - for stdin. The result goes to stdout, the progress to
+    stderr. Nothing is installed on the hosts, and nothing stays there.
+    """
+    narrowed, settings, _ = Choices(**choices).plan(inventory)
+    # Before anything is sent: a result that cannot be written is a pity.
+    target = Output(output)
+
+    import trio
+
+    from netprobe import coordinator
+    from netprobe.cli.progress import Progress
+    from netprobe.modes import exit_status
+
+    with Progress(verbose=verbose) as progress:
+        result = trio.run(coordinator.run, narrowed, settings, progress)
+    target.write(render(result, format_ or _format_of(output), target, verbose=verbose))
+    return exit_status(result)
+
+
+def _format_of(output: Path | None) -> str:
+    from netprobe.reports import registry
+
+    suffix = output.suffix.removeprefix(".") if output else ""
+    return next((name for name, report in registry().items() if report.extension == suffix), "text")
+
+
+def render(result: Run, format_: str, target: Output, *, verbose: bool) -> str:
+    """The report of a run, fit for where it goes."""
+    from netprobe.reports import registry
+
+    return registry()[format_].render(result, _options(target, verbose=verbose))
+
+
+def _options(target: Output, *, verbose: bool) -> Options:
+    from netprobe.reports import Options
+
+    is_colourful = target.is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return Options(
+        width=shutil.get_terminal_size((100, 24)).columns,
+        color=is_colourful,
+        unicode=_can_encode("→…", target.encoding),
+        verbose=verbose,
+    )
+
+
+def _can_encode(text: str, encoding: str) -> bool:
+    try:
+        text.encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True

@@ -1,0 +1,158 @@
+"""The options that say which flows of an inventory are probed, and how; shared by all that plan."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from netprobe.cli.errors import Refused, refusals
+
+if TYPE_CHECKING:
+    from netprobe.model import Flow, Inventory
+    from netprobe.plan import Settings
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+class Choices:
+    """What was chosen: the values of the options below, as click hands them over."""
+
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401 - each option has a type of its own
+        self._options = options
+
+    def plan(self, path: Path) -> tuple[Inventory, Settings, list[Flow]]:
+        """The inventory to probe, how to, and its flows; `Refused` where there is nothing to probe."""
+        from netprobe import plan
+        from netprobe.inventory import InventoryError, narrow
+        from netprobe.model import Family
+
+        options = self._options
+        families = tuple(map(Family, options["family"])) or tuple(Family)
+        with refusals():
+            inventory = narrow(
+                _load(path),
+                probes=options["probe"],
+                modes=options["mode"],
+                families=families,
+                only=options["only"],
+            )
+            settings = plan.Settings(
+                count=options["count"] or plan.DEFAULT_COUNT,
+                rate=options["rate"] or plan.DEFAULT_RATE,
+                timeout_s=options["timeout"] or plan.DEFAULT_TIMEOUT_S,
+                depth=options["depth"],
+                families=families,
+            )
+            try:
+                flows = plan.flows(inventory, families)
+            except ValueError as error:
+                raise InventoryError(f"{path}: {error}") from None
+        if not flows:
+            raise Refused(
+                f"{path}: nothing to probe: no two hosts have the roles and addresses that a flow needs"
+            )
+        return inventory, settings, flows
+
+
+def _load(path: Path) -> Inventory:
+    from netprobe.inventory import document, load, loads
+
+    if str(path) != "-":
+        return load(path)
+    return loads(sys.stdin.buffer.read(document.MAX_BYTES + 1), "<stdin>")
+
+
+def _check_count(_context: click.Context, _option: click.Parameter, value: int | None) -> int | None:
+    if value is None:
+        return None
+    from netprobe.plan import FIRST
+
+    if not 1 <= value <= FIRST.count:
+        raise click.BadParameter(f"{value} is not a number from 1 to {FIRST.count}.")
+    return value
+
+
+def _items(words: Iterable[str], incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(word) for word in words if word.startswith(incomplete)]
+
+
+def _probes(_context: click.Context, _option: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    from netprobe.probes import registry
+
+    return _items(registry(), incomplete)
+
+
+def _modes(_context: click.Context, _option: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    from netprobe.modes import MODES
+
+    return _items(MODES, incomplete)
+
+
+_OPTIONS = (
+    click.argument(
+        "inventory",
+        type=click.Path(path_type=Path, allow_dash=True),
+    ),
+    click.option(
+        "--probe",
+        multiple=True,
+        metavar="PROBE",
+        shell_complete=_probes,
+        help="Only this probe, whatever the inventory says: bgp, ipip, vxlan, … May be repeated.",
+    ),
+    click.option(
+        "--mode",
+        multiple=True,
+        metavar="MODE",
+        shell_complete=_modes,
+        help="Only what this mode needs, whatever the inventory says: ipip, vxlan-crosssubnet, … "
+        "May be repeated.",
+    ),
+    click.option(
+        "--family", multiple=True, type=click.Choice(["ipv4", "ipv6"]), help="Only this address family."
+    ),
+    click.option(
+        "--only",
+        multiple=True,
+        metavar="HOST",
+        help="Only the flows between these hosts; to be repeated.",
+    ),
+    click.option(
+        "--count",
+        type=int,
+        metavar="N",
+        callback=_check_count,
+        help="Packets of each flow in the first round, 1 to 8. [default: 5]",
+    ),
+    click.option(
+        "--rate",
+        type=click.FloatRange(min=1, max=1_000_000),
+        metavar="N",
+        help="Packets a second from any host, at most. [default: 5000]",
+    ),
+    click.option(
+        "--timeout",
+        type=click.FloatRange(min=0.05, max=60),
+        metavar="SECONDS",
+        help="The longest wait for a packet that may still arrive. [default: 1]",
+    ),
+    click.option(
+        "--depth",
+        type=click.Choice(["syn", "session"]),
+        default="session",
+        show_default=True,
+        help="How far TCP probes go: only a SYN, or then a session with payload where the port is ours.",
+    ),
+)
+
+
+def selection(command: _Command) -> _Command:
+    """Give a command the argument INVENTORY and these options; it takes `inventory` and `**choices`."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
