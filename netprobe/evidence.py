@@ -8,7 +8,7 @@ which nearly all look alike; the evidence of a flow is put together only when it
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -20,6 +20,9 @@ from netprobe.template import ATTEMPT_BITS, Base, Key, Kind, Sight
 
 LEFT, INTERFACE, SOCKET = "left", "interface", "socket"
 """The points of a host at which its taps see packets."""
+
+NOTHING, CONNECTED, ANSWERED = 0, 1, 2
+"""How far a session came at its connecting end."""
 
 # What the errno of a send call means (design trap 1). EPERM is a firewall's drop: it says nothing to anybody.
 _ERRNO_WORDS: Final[Mapping[str, tuple[Word, str]]] = {
@@ -41,7 +44,7 @@ class Refused(msgspec.Struct, frozen=True, gc=False):
 
 
 class SessionResult(msgspec.Struct, frozen=True, gc=False):
-    """How one session ended at its connecting end; the stage is 0 nothing, 1 connected, 2 answered."""
+    """How one session ended at its connecting end; `stage` is NOTHING, CONNECTED or ANSWERED."""
 
     attempt: int
     stage: int
@@ -63,8 +66,8 @@ class Observations:
         self.origins: dict[tuple[Kind, int], tuple[str, int]] = {}
         self.rtt_us: dict[int, int] = {}
         self.served: dict[int, int] = {}
+        self.resent: set[int] = set()
         self.sessions: dict[int, list[SessionResult]] = {}
-        self.dropped = 0
 
     def saw(self, point: str, kind: Kind, masks: Sequence[tuple[int, int]]) -> None:
         """Note sightings at a point."""
@@ -90,9 +93,17 @@ class Observations:
         """Note a refusal of attempts of a flow."""
         self.refused.setdefault(flow, []).append(Refused(attempts, refusal))
 
-    def arrived_flows(self) -> set[int]:
-        """The flows of which a probe came to this host's interface, whoever they were meant for."""
-        return set(self._masks[INTERFACE, Kind.PROBE])
+    def was_refused(self, flow: int, attempts: int) -> bool:
+        """Whether a refusal of any of these attempts of a flow was heard."""
+        return any(refused.attempts & attempts for refused in self.refused.get(flow, ()))
+
+    def refusers(self) -> set[str]:
+        """The addresses whose ICMP errors this host has heard."""
+        return {refused.refusal.by for heard in self.refused.values() for refused in heard}
+
+    def flows_at(self, point: str, kind: Kind) -> Iterable[int]:
+        """The flows that were seen at a point, whoever they were meant for."""
+        return self._masks[point, kind].keys()
 
 
 class Sides(msgspec.Struct, frozen=True):
@@ -100,6 +111,21 @@ class Sides(msgspec.Struct, frozen=True):
 
     source: Observations
     destination: Observations
+
+
+def complete(sides: Sides, flow: Flow, attempts: int) -> bool:
+    """Whether all of these attempts that were made got through, and for TCP back."""
+    made = sides.source.sent.get(flow.number, 0) & attempts
+    return made != 0 and passed(sides, flow, made) == made
+
+
+def passed(sides: Sides, flow: Flow, attempts: int) -> int:
+    """Those of the attempts that got through, and for TCP back."""
+    through = attempts & sides.destination.at(SOCKET, Kind.PROBE, flow.number)
+    if through and flow.protocol is Protocol.TCP:
+        source = sides.source
+        through &= source.at(SOCKET, Kind.ACCEPT, flow.number) | source.at(SOCKET, Kind.RST, flow.number)
+    return through
 
 
 def unsendable(sides: Sides, flow: Flow, attempts: int) -> str:
@@ -237,9 +263,9 @@ def session_fates(sides: Sides, flow: Flow) -> Fates:
     source, destination, number = sides.source, sides.destination, flow.number
     made, answered = 0, 0
     for result in source.sessions.get(number, ()):
-        if result.tapped and result.stage:
+        if result.tapped and result.stage != NOTHING:
             made |= 1 << result.attempt
-            answered |= 1 << result.attempt if result.stage > 1 else 0
+            answered |= 1 << result.attempt if result.stage == ANSWERED else 0
     masks = (
         source.at(LEFT, Kind.REQUEST, number),
         destination.at(INTERFACE, Kind.REQUEST, number),

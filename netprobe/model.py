@@ -24,7 +24,13 @@ from typing import Final
 import msgspec
 
 
-class Family(enum.Enum):
+class Symbol(enum.Enum):
+    """An enumeration whose members hash by identity, in C: a large run hashes millions of them."""
+
+    __hash__ = object.__hash__
+
+
+class Family(Symbol):
     """An address family."""
 
     IPV4 = "ipv4"
@@ -49,7 +55,7 @@ class Protocol(enum.IntEnum):
         return "4" if self is Protocol.IPIP else self.name.lower()
 
 
-class Role(enum.Enum):
+class Role(Symbol):
     """What a host is in the cluster; decides which flows end at it."""
 
     NODE = "node"
@@ -109,7 +115,7 @@ class Flow(msgspec.Struct, frozen=True, gc=False):
     dst_address: str
 
 
-class Verdict(enum.Enum):
+class Verdict(Symbol):
     """What the evidence of a flow means; declared from best to worst, `worst()` relies on it."""
 
     OPEN = "open"
@@ -135,7 +141,7 @@ def severity(verdict: Verdict) -> int:
     return _SEVERITY[verdict]
 
 
-class Segment(enum.Enum):
+class Segment(Symbol):
     """Where on the way a flow was lost, in the order of the way."""
 
     SOURCE_EGRESS = "source-egress"
@@ -146,7 +152,7 @@ class Segment(enum.Enum):
     SOURCE_INGRESS = "source-ingress"
 
 
-class Caveat(enum.Enum):
+class Caveat(Symbol):
     """Why a verdict deserves a second look."""
 
     STATE_ASSISTED = "state-assisted"
@@ -172,7 +178,7 @@ class Seen(enum.IntEnum):
     AT_SOCKET = 4
 
 
-class Answer(enum.Enum):
+class Answer(Symbol):
     """
     What came back for one probe packet, and how far on its way to the source.
 
@@ -190,7 +196,7 @@ class Answer(enum.Enum):
     RST_INSTEAD = "rst-instead"
 
 
-class Word(enum.Enum):
+class Word(Symbol):
     """Who spoke about a lost packet: nobody, a firewall that prohibits, or a router without a route."""
 
     SILENCE = "silence"

@@ -37,11 +37,11 @@ BURST: Final = Range(8, 10)
 PATTERN: Final = Range(18, 24)
 """Some came and some did not: eight source ports, three packets each, tell loss from a dead member of a bundle."""
 SAME_PORT: Final = 3
-SLOW: Final = Range(42, 2)
+SLOW: Final = Range(42, 6)
 """Asked again when refusals have tokens again (design trap 11)."""
-FRESH_PORT: Final = Range(44, 4)
+FRESH_PORT: Final = Range(48, 4)
 """From another source port: does a packet get through to which no earlier packet can have opened the way?"""
-OUTPUT: Final = Range(48, 8)
+OUTPUT: Final = Range(52, 8)
 """Sent through the source's own OUTPUT chain only to see whether it lets them out."""
 CONFIRM_MASK: Final = BURST.mask | PATTERN.mask | SLOW.mask
 

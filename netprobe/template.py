@@ -8,11 +8,12 @@ addresses of the outer IP header, without knowing what the packet is.
 
 from __future__ import annotations
 
-import enum
 import secrets
 from typing import Final
 
 import msgspec
+
+from netprobe.model import Symbol
 
 ATTEMPT_BITS: Final = 6
 """Low bits of a tag that number the attempts of one flow; the bits above carry the flow number."""
@@ -77,14 +78,14 @@ class Template(msgspec.Struct, frozen=True, kw_only=True):
     checksums: tuple[Checksum, ...] = ()
 
 
-class Base(enum.Enum):
+class Base(Symbol):
     """Where the offsets of a sight count from."""
 
     TRANSPORT = "transport"
     PAYLOAD = "payload"
 
 
-class Kind(enum.Enum):
+class Kind(Symbol):
     """What a sighted packet is within its flow."""
 
     PROBE = "probe"

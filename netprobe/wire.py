@@ -64,8 +64,8 @@ class Armed(msgspec.Struct):
 class AskFacts(msgspec.Struct):
     """Tell about the host; routes to `peers`, holders of `ports` ((protocol, port))."""
 
-    peers: list[str]
-    ports: list[tuple[int, int]]
+    peers: list[str] = []
+    ports: list[tuple[int, int]] = []
 
 
 class Route(msgspec.Struct):
@@ -192,7 +192,8 @@ class Collected(msgspec.Struct):
 
     `sightings` are (point, kind, masks); `origins` (kind, source address, TTL, flows) of what arrived at an
     interface; `rtts` (flow, microseconds); `kept` (point, packet from its IP header on); `drops` how many packets
-    each point lost for want of room; `served` the sessions whose request came through.
+    each point lost for want of room; `served` the sessions whose request came through, `resent` the flows of
+    those whose answer had to be sent again.
     """
 
     sightings: list[tuple[str, str, Masks]]
@@ -201,6 +202,7 @@ class Collected(msgspec.Struct):
     kept: list[tuple[str, bytes]]
     drops: dict[str, int]
     served: Masks
+    resent: list[int]
 
 
 class _Hello(msgspec.Struct):

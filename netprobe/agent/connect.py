@@ -7,7 +7,7 @@ import socket
 import struct
 
 from netprobe.agent import wire
-from netprobe.agent.listeners import reset_on_close
+from netprobe.agent.listeners import reset_on_close, retransmissions
 from netprobe.agent.templates import ATTEMPT_BITS, Template
 
 TYPE_CHECKING = False
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from netprobe.agent.loop import Loop
 
 _IP_BIND_ADDRESS_NO_PORT = 24  # linux/include/uapi/linux/in.h
-_RTT_AT, _TOTAL_RETRANS_AT, _INFO_BYTES = 68, 100, 104  # struct tcp_info, linux/include/uapi/linux/tcp.h
+_RTT_AT, _INFO_BYTES = 68, 72  # struct tcp_info, linux/include/uapi/linux/tcp.h
 _READ_BYTES = 65536
 
 NOTHING, CONNECTED, ANSWERED = 0, 1, 2
@@ -178,17 +178,17 @@ class _Session:
         if not self._open:
             return
         self._open = False
-        rtt, retransmissions = self._info()
+        rtt = self._rtt()
+        resent = retransmissions(self._handle)
         port = self._handle.getsockname()[1]
         self._run.loop.forget(self._handle.fileno())
         self._handle.close()
         name = errno.errorcode.get(number, os.strerror(number)) if number else ""
-        self._run.ended([self._wanted.flow, self._stage, name, rtt, retransmissions, port])
+        self._run.ended([self._wanted.flow, self._stage, name, rtt, resent, port])
 
-    def _info(self) -> "tuple[int, int]":
-        """The kernel's smoothed round-trip time in microseconds (0 before the handshake), and retransmissions."""
+    def _rtt(self) -> int:
+        """The kernel's smoothed round-trip time in microseconds; 0 before the handshake."""
+        if self._stage == NOTHING:
+            return 0
         info = self._handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_BYTES)
-        if len(info) < _INFO_BYTES:
-            return 0, 0
-        rtt = struct.unpack_from("=I", info, _RTT_AT)[0] if self._stage else 0
-        return rtt, struct.unpack_from("=I", info, _TOTAL_RETRANS_AT)[0]
+        return int(struct.unpack_from("=I", info, _RTT_AT)[0]) if len(info) == _INFO_BYTES else 0

@@ -21,12 +21,19 @@ _HOLD_S = 5.0
 _ACCEPT_BATCH = 64
 _READ_BYTES = 65536
 _TCP = 6
+_TOTAL_RETRANS_AT, _INFO_BYTES = 100, 104  # struct tcp_info, linux/include/uapi/linux/tcp.h
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 def reset_on_close(handle: socket.socket) -> None:
     """Let `close` send a RST and forget the connection at once (SO_LINGER with a time of zero)."""
     handle.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+
+
+def retransmissions(handle: socket.socket) -> int:
+    """How many segments of a connection had to be sent again (tcpi_total_retrans)."""
+    info = handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_BYTES)
+    return int(struct.unpack_from("=I", info, _TOTAL_RETRANS_AT)[0]) if len(info) == _INFO_BYTES else 0
 
 
 class Listeners:
@@ -37,6 +44,7 @@ class Listeners:
         self.nonce = 0
         self._held: "list[socket.socket]" = []
         self._served: "dict[int, int]" = {}
+        self._resent: "list[int]" = []
 
     def listen(self, request: "dict[str, object]", templates: "list[Template]") -> "dict[str, object]":
         """
@@ -101,16 +109,19 @@ class Listeners:
             else:
                 _Served(self, handle, speech)
 
-    def heard(self, tag: int) -> None:
+    def heard(self, flow: int, attempt: int) -> None:
         """Note that the request of a session came through."""
-        number = tag ^ self.nonce
-        flow = number >> ATTEMPT_BITS
-        self._served[flow] = self._served.get(flow, 0) | 1 << (number & (1 << ATTEMPT_BITS) - 1)
+        self._served[flow] = self._served.get(flow, 0) | 1 << attempt
 
-    def take(self) -> "list[tuple[int, int]]":
-        """The flows whose request came through since the last time, with their attempt masks."""
+    def resent(self, flow: int) -> None:
+        """Note that the answer of a session had to be sent again."""
+        self._resent.append(flow)
+
+    def take(self) -> "dict[str, object]":
+        """What `heard` and `resent` noted since the last time: flows with their attempt masks, and flows."""
         served, self._served = self._served, {}
-        return list(served.items())
+        resent, self._resent = self._resent, []
+        return {"served": list(served.items()), "resent": resent}
 
     def release(self) -> None:
         """Let all ports go."""
@@ -130,6 +141,7 @@ class _Served:
         self._handle = handle
         self._request, self._answer = speech
         self._heard = b""
+        self._flow: "int | None" = None
         listeners.loop.watch(handle.fileno(), lambda _events: self._read())
         listeners.loop.later(_HOLD_S, self._close)
         # With a short way the request is often there already.
@@ -151,7 +163,9 @@ class _Served:
                 # Somebody else's connection, or a payload that was changed on the way.
                 self._close()
                 return
-            self._listeners.heard(tag)
+            number = tag ^ self._listeners.nonce
+            self._flow = number >> ATTEMPT_BITS
+            self._listeners.heard(self._flow, number & (1 << ATTEMPT_BITS) - 1)
             try:
                 self._handle.send(self._answer.payload(tag))
             except OSError:
@@ -159,5 +173,7 @@ class _Served:
 
     def _close(self) -> None:
         if self._handle.fileno() >= 0:
+            if self._flow is not None and retransmissions(self._handle):
+                self._listeners.resent(self._flow)
             self._listeners.loop.forget(self._handle.fileno())
             self._handle.close()

@@ -115,7 +115,7 @@ class Agent:
     def _collect(self, request: "dict[str, object]", reply: "Callable[[dict[str, object]], None]") -> None:
         def ready() -> None:
             result = self._taps.take()
-            result["served"] = self._listeners.take()
+            result.update(self._listeners.take())
             reply(result)
 
         expect = wire.integer(request.get("expect", 0), "expect")

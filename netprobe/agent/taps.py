@@ -132,8 +132,7 @@ class Taps:
             protocol = wire.integer(request.get("protocol"), "tap.protocol", 0, 255)
             tap = socket.socket(family, socket.SOCK_RAW, protocol)
         else:
-            # Protocol 0 until the filter is attached: nothing may queue up unfiltered.
-            tap = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
+            tap = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETH_P_ALL))
         tap.setblocking(False)
         filters.attach(tap, program)
         try:
@@ -141,15 +140,12 @@ class Taps:
         except OSError:
             # Not our user namespace's to force: as much as net.core.rmem_max allows.
             tap.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
-        if kind != "raw":
-            tap.bind(("", _ETH_P_ALL))
-        else:
-            self._discard(tap)
+        self._discard(tap)
         return point, kind, tap
 
     @staticmethod
     def _discard(tap: socket.socket) -> None:
-        # A raw socket receives from its creation on; what came before the filter is not evidence.
+        # A socket receives from its creation on; what came before the filter is not evidence.
         try:
             while True:
                 tap.recv(1)

@@ -1,0 +1,111 @@
+"""
+A run: deploy, arm, fire, collect, confirm, judge.
+
+Everything is trio: one task for each agent, a deadline on every wait. A host that fails becomes a reason beside
+its flows; the others are tested on. However a run ends, its agents are ended first.
+"""
+
+from __future__ import annotations
+
+import platform
+from datetime import datetime, timezone
+from importlib.metadata import version
+from typing import Protocol as Interface
+
+import trio
+
+from netprobe.coordinator.cells import cells
+from netprobe.coordinator.crew import Crew
+from netprobe.coordinator.field import Field
+from netprobe.coordinator.muster import Muster
+from netprobe.coordinator.refusals import Refusals
+from netprobe.coordinator.rounds import Rounds
+from netprobe.coordinator.sessions import Sessions
+from netprobe.coordinator.state import State
+from netprobe.coordinator.volleys import Volleys
+from netprobe.model import Inventory, Run
+from netprobe.plan import Settings
+
+__all__ = ["Progress", "Settings", "Silent", "run"]
+
+
+class Progress(Interface):
+    """Whom a run tells how far it is."""
+
+    def phase(self, name: str, total: int) -> None:
+        """A phase of `total` steps begins."""
+
+    def advance(self, n: int = 1) -> None:
+        """Some steps of the phase are done."""
+
+    def note(self, text: str) -> None:
+        """Something happened that the user will want to know."""
+
+
+class Silent:
+    """Tells nobody."""
+
+    def phase(self, name: str, total: int) -> None:
+        """See `Progress`."""
+
+    def advance(self, n: int = 1) -> None:
+        """See `Progress`."""
+
+    def note(self, text: str) -> None:
+        """See `Progress`."""
+
+
+async def run(inventory: Inventory, settings: Settings, progress: Progress | None = None) -> Run:
+    """
+    Probe everything that an inventory asks for.
+
+    Hosts that fail are in the result with their reasons. Raises `ValueError` where an inventory asks for more
+    flows than a run can number; nothing has been started then.
+    """
+    told = Silent() if progress is None else progress
+    started = _now()
+    field = Field(inventory, settings)
+    crew = Crew(inventory.hosts)
+    muster = Muster(crew, field)
+    async with trio.open_nursery() as nursery:
+        try:
+            await _probe(crew, field, muster, nursery, told)
+        finally:
+            await crew.end()
+        nursery.cancel_scope.cancel()
+    return Run(
+        inventory=inventory,
+        hosts=muster.reports(),
+        cells=cells(crew, field),
+        started=started,
+        finished=_now(),
+        versions={"netprobe": version("netprobe"), "python": platform.python_version()},
+    )
+
+
+async def _probe(crew: Crew, field: Field, muster: Muster, nursery: trio.Nursery, told: Progress) -> None:
+    hosts = len(field.inventory.hosts)
+    volleys = Volleys(crew, field)
+    state = State(crew, field)
+    rounds = Rounds(field, volleys, state)
+    told.phase("starting agents", hosts)
+    async with trio.open_nursery() as starting:
+        starting.start_soon(trio.to_thread.run_sync, field.craft)
+        await crew.start(nursery)
+    told.phase("preparing", hosts)
+    await muster.facts()
+    await state.look()
+    await muster.arm()
+    await muster.listen()
+    told.phase("probing", len(field.flows))
+    probing = trio.current_time()
+    await rounds.all()
+    if field.settings.depth == "session":
+        sessions = Sessions(crew, field, volleys, muster)
+        await rounds.look_closer(await sessions.hold())
+    await Refusals(field, volleys, rounds).ask_again(probing)
+    await state.forget()
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

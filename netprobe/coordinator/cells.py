@@ -1,0 +1,201 @@
+"""At the end of a run: the evidence of each flow, and its verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from netprobe import wire
+from netprobe.coordinator.crew import Crew
+from netprobe.coordinator.field import Field
+from netprobe.evidence import (
+    ANSWERED,
+    CONNECTED,
+    INTERFACE,
+    SOCKET,
+    fates,
+    passed,
+    refusals,
+    session_fates,
+    unsendable,
+)
+from netprobe.model import Cell, Evidence, Fates, Flow, Session
+from netprobe.plan import CONFIRM_MASK, FIRST, FRESH_PORT, OUTPUT, PATTERN, SAME_PORT, SOURCE_PORTS
+from netprobe.template import Kind
+from netprobe.verdict import judge
+
+_ARRIVALS: Final = FIRST.mask | CONFIRM_MASK
+
+
+def cells(crew: Crew, field: Field) -> tuple[Cell, ...]:
+    """A cell for every flow."""
+    opposites = {(flow.probe, flow.family, flow.port, flow.src, flow.dst): flow for flow in field.flows}
+    elsewhere = _elsewhere(field)
+    return tuple(_cell(crew, field, flow, opposites, elsewhere.get(flow.number, ())) for flow in field.flows)
+
+
+def _elsewhere(field: Field) -> dict[int, list[str]]:
+    """Flows that were delivered at a host that they were not meant for, and at which."""
+    found: dict[int, list[str]] = {}
+    for name, observations in field.observations.items():
+        for number in observations.flows_at(SOCKET, Kind.PROBE):
+            if field.flows[number].dst != name:
+                found.setdefault(number, []).append(name)
+    return found
+
+
+def _cell(
+    crew: Crew,
+    field: Field,
+    flow: Flow,
+    opposites: dict[tuple[object, ...], Flow],
+    elsewhere: Iterable[str],
+) -> Cell:
+    evidence = _evidence(crew, field, flow, opposites, elsewhere)
+    sides = field.sides(flow)
+    made = sides.source.sent.get(flow.number, 0) & _ARRIVALS
+    return Cell(
+        flow=flow,
+        judgement=judge(evidence),
+        evidence=evidence,
+        sent=made.bit_count(),
+        arrived=(made & sides.destination.at(SOCKET, Kind.PROBE, flow.number)).bit_count(),
+    )
+
+
+def _evidence(
+    crew: Crew,
+    field: Field,
+    flow: Flow,
+    opposites: dict[tuple[object, ...], Flow],
+    elsewhere: Iterable[str],
+) -> Evidence:
+    untested = _untested(crew, field, flow)
+    if untested:
+        return Evidence(protocol=flow.protocol, untested=untested)
+    sides = field.sides(flow)
+    failing, passing = _ports(field, flow)
+    return Evidence(
+        protocol=flow.protocol,
+        first=_arrival_fates(field, flow, FIRST.mask),
+        confirm=_arrival_fates(field, flow, CONFIRM_MASK),
+        output=fates(sides, flow, OUTPUT.mask),
+        session=_session(field, flow),
+        refusals=refusals(sides, flow),
+        state=_state(field, flow, opposites),
+        holder=field.holder(flow),
+        nat=_nat(field, flow),
+        failing_ports=failing,
+        passing_ports=passing,
+        rtt_ms=_rtt_ms(field, flow),
+        notes=tuple(_notes(field, flow, elsewhere)),
+    )
+
+
+def _arrival_fates(field: Field, flow: Flow, attempts: int) -> Fates:
+    return fates(field.sides(flow), flow, field.counted(flow, attempts))
+
+
+def _untested(crew: Crew, field: Field, flow: Flow) -> str:
+    for name in (flow.src, flow.dst):
+        if name in crew.lost:
+            return f"{name}: {crew.lost[name]}"
+    if flow.number in field.reasons:
+        return field.reasons[flow.number]
+    sides = field.sides(flow)
+    error = unsendable(sides, flow, _ARRIVALS | OUTPUT.mask)
+    if error:
+        return f"{flow.src} could not send: {error}"
+    made = sides.source.sent.get(flow.number, 0) & _ARRIVALS
+    if made and not field.counted(flow, made):
+        return f"the taps of {flow.src} or {flow.dst} had no room for all packets: try a lower --rate"
+    return ""
+
+
+def _session(field: Field, flow: Flow) -> Session | None:
+    results = field.observations[flow.src].sessions.get(flow.number)
+    if not results:
+        return None
+    again = [result for result in results if result.tapped]
+    failed = [result for result in (again or results) if result.stage != ANSWERED]
+    if not failed:
+        return Session(retried=bool(again))
+    served = field.observations[flow.dst].served.get(flow.number, 0)
+    worst = min(failed, key=lambda result: result.stage)
+    if worst.stage != CONNECTED:
+        stage = "handshake"
+    elif any(served >> result.attempt & 1 for result in failed):
+        stage = "answer"
+    else:
+        stage = "request"
+    error = next((result.error for result in failed if result.error != "ETIMEDOUT"), "")
+    return Session(fates=session_fates(field.sides(flow), flow), stage=stage, error=error)
+
+
+def _state(field: Field, flow: Flow, opposites: dict[tuple[object, ...], Flow]) -> str:
+    """Which state could have let the flow's packets through, although no rule does."""
+    if not field.shares_conntrack(flow):
+        return ""
+    sides = field.sides(flow)
+    fresh = FRESH_PORT.mask & sides.source.sent.get(flow.number, 0)
+    if fresh and fresh == passed(sides, flow, fresh):
+        return ""
+    for name in (flow.dst, flow.src):
+        if flow.number in field.before[name]:
+            return f"conntrack of {name} had an entry for these two addresses before the run"
+    opposite = opposites.get((flow.probe, flow.family, flow.port, flow.dst, flow.src))
+    if opposite is None or not field.is_second(flow):
+        return ""
+    if sides.source.at(INTERFACE, Kind.PROBE, opposite.number):
+        return "the opposite direction was probed first and came through: a stateful device between may remember it"
+    return ""
+
+
+def _nat(field: Field, flow: Flow) -> str:
+    origin = field.observations[flow.dst].origins.get((Kind.PROBE, flow.number))
+    return origin[0] if origin is not None and origin[0] != flow.src_address else ""
+
+
+def _ports(field: Field, flow: Flow) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """
+    Source ports that always fail, and those that always pass, where that is the whole difference.
+
+    Empty where any port has both: then it is no hash over ports that loses the packets.
+    """
+    sides = field.sides(flow)
+    made = sides.source.sent.get(flow.number, 0) & PATTERN.mask
+    if not made or flow.port is None or field.shares_conntrack(flow):
+        return (), ()
+    through = passed(sides, flow, made)
+    failing, passing = [], []
+    for first in range(PATTERN.first, PATTERN.first + PATTERN.count, SAME_PORT):
+        group = ((1 << SAME_PORT) - 1) << first
+        port = wire.source_port(flow.number, first, (*SOURCE_PORTS, SAME_PORT))
+        if through & group == group:
+            passing.append(port)
+        elif not through & group:
+            failing.append(port)
+        else:
+            return (), ()
+    return (tuple(failing), tuple(passing)) if failing and passing else ((), ())
+
+
+def _rtt_ms(field: Field, flow: Flow) -> float | None:
+    """The kernel's own measure where a session was held, else the agent's, which includes its own delays."""
+    source = field.observations[flow.src]
+    measured = [result.rtt_us for result in source.sessions.get(flow.number, ()) if result.rtt_us]
+    rtt_us = min(measured, default=source.rtt_us.get(flow.number, 0))
+    return round(rtt_us / 1000, 3) if rtt_us else None
+
+
+def _notes(field: Field, flow: Flow, elsewhere: Iterable[str]) -> Iterable[str]:
+    nat = _nat(field, flow)
+    if nat:
+        yield f"arrives from {nat}, not from {flow.src_address}"
+    for name in elsewhere:
+        yield f"delivered to {name} instead"
+    holder = field.holder(flow)
+    if holder:
+        yield f"{holder} holds the port"
+    if flow.number in field.unasked:
+        yield "refusals may have been rationed, and too many flows were silent to ask each again"

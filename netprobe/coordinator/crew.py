@@ -1,0 +1,72 @@
+"""The agents of a run, asked all at once; a host that fails is lost with its reason, and the others go on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final, TypeVar
+
+import msgspec
+import trio
+
+from netprobe import wire
+from netprobe.model import Host
+from netprobe.session import HostLost, Session
+
+FORKS: Final = 50
+"""How many agents are started at a time: each start costs CPU on both sides, and sshd refuses floods."""
+
+_T = TypeVar("_T")
+
+
+class Crew:
+    """
+    One session for each host.
+
+    `lost` says why a host takes no further part: its agent failed, or answered that it cannot do what was asked.
+    """
+
+    def __init__(self, hosts: Sequence[Host]) -> None:
+        self.lost: dict[str, str] = {}
+        self._sessions = {host.name: Session(host) for host in hosts}
+
+    async def start(self, nursery: trio.Nursery) -> None:
+        """Start all agents; returns when each has greeted or failed."""
+        limit = trio.CapacityLimiter(FORKS)
+
+        async def start(session: Session) -> None:
+            async with limit:
+                try:
+                    await session.start(nursery)
+                except HostLost as error:
+                    self.lost[session.host.name] = str(error)
+
+        async with trio.open_nursery() as starters:
+            for session in self._sessions.values():
+                starters.start_soon(start, session)
+
+    async def ask(
+        self, verb: str, requests: Mapping[str, msgspec.Struct], kind: type[_T], timeout_s: float
+    ) -> dict[str, _T]:
+        """Ask several hosts at once. The answers of those that gave one; the others are lost."""
+        answers: dict[str, _T] = {}
+
+        async def ask(name: str, fields: msgspec.Struct) -> None:
+            try:
+                answers[name] = await self._sessions[name].request(verb, fields, kind, timeout_s)
+            except HostLost as error:
+                self.lost.setdefault(name, str(error))
+            except wire.AgentError as error:
+                self.lost.setdefault(name, f"the agent cannot {verb}: {error}")
+
+        async with trio.open_nursery() as askers:
+            for name, fields in requests.items():
+                if name not in self.lost:
+                    askers.start_soon(ask, name, fields)
+        return answers
+
+    async def end(self) -> None:
+        """End all agents, also those that are lost, and also when the run is cancelled."""
+        with trio.CancelScope(shield=True):
+            async with trio.open_nursery() as enders:
+                for session in self._sessions.values():
+                    enders.start_soon(session.end)

@@ -1,0 +1,159 @@
+"""What a run knows while it goes on: its flows, its templates, and what every host saw."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from netprobe import plan
+from netprobe.evidence import Observations, Recogniser, Sides, complete, passed
+from netprobe.model import Family, Flow, Inventory, Protocol
+from netprobe.plan import SLOW, Range, Settings
+from netprobe.probes import Probe, registry
+from netprobe.probes.base import Application
+from netprobe.template import Key, Sight, Template
+
+_TRANSPORT_AT: Final = {Family.IPV4: 20, Family.IPV6: 40}
+
+
+class Templates:
+    """Every template of a run with its number, crafted when it is first asked for."""
+
+    def __init__(self, key: Key) -> None:
+        self._key = key
+        self._numbers: dict[tuple[object, ...], int] = {}
+        self.all: list[Template] = []
+
+    def _number(self, name: tuple[object, ...], template: Template) -> int:
+        self._numbers[name] = len(self.all)
+        self.all.append(template)
+        return self._numbers[name]
+
+    def packet(self, flow: Flow, *, fresh_port: bool = False) -> int:
+        """The probe packet of a flow; with `fresh_port` its source port is open although the probe fixes it."""
+        name = (flow.probe, flow.family, flow.port, fresh_port)
+        if name not in self._numbers:
+            template = registry()[flow.probe].packet(flow.family, flow.port, self._key)
+            if fresh_port:
+                template = msgspec.structs.replace(template, source_port=_TRANSPORT_AT[flow.family])
+            self._number(name, template)
+        return self._numbers[name]
+
+    def speech(self, application: Application) -> tuple[int, int]:
+        """The request and the answer of an application."""
+        for part, craft in (("request", application.request), ("answer", application.answer)):
+            if (application.name, id(application), part) not in self._numbers:
+                self._number((application.name, id(application), part), craft(self._key))
+        request, answer = ((application.name, id(application), part) for part in ("request", "answer"))
+        return self._numbers[request], self._numbers[answer]
+
+
+class Field:
+    """
+    The state of a run.
+
+    `ending_at` are, by host, the flows that have an end there, at either side.
+    `reasons` say why a flow cannot be tested, by number. `holders` are the programs that hold a destination port,
+    by (host, protocol, port); `speeches` the request and the answer that our own listeners know, by (host, port).
+    `before` are, by host, the flows whose conntrack tuple had an entry there before the
+    run. `overflowed` counts the packets that each host's taps had no room for. `unasked` are silent flows that
+    were too many to be asked again slowly.
+    """
+
+    def __init__(self, inventory: Inventory, settings: Settings) -> None:
+        self.inventory = inventory
+        self.settings = settings
+        self.key = Key.fresh()
+        self.flows = plan.flows(inventory, settings.families)
+        self.probes: dict[str, Probe] = {probe.name: probe for probe in plan.probes(inventory)}
+        self.ending_at: dict[str, list[Flow]] = {host.name: [] for host in inventory.hosts}
+        for flow in self.flows:
+            self.ending_at[flow.src].append(flow)
+            self.ending_at[flow.dst].append(flow)
+        self.observations = {host.name: Observations() for host in inventory.hosts}
+        self.order = {host.name: place for place, host in enumerate(inventory.hosts)}
+        self.templates = Templates(self.key)
+        self.sights = self._sights()
+        self.recogniser = Recogniser(self.key, self.sights, self.flows)
+        self.reasons: dict[int, str] = {}
+        self.holders: dict[tuple[str, Protocol, int], str] = {}
+        self.speeches: dict[tuple[str, int | None], tuple[int, int]] = {}
+        self.before: dict[str, set[int]] = {host.name: set() for host in inventory.hosts}
+        self.overflowed: dict[str, int] = dict.fromkeys(self.observations, 0)
+        self.unasked: set[int] = set()
+        self.packets = 0
+        self._distrusted: dict[int, int] = {}
+
+    def _sights(self) -> list[Sight]:
+        sights: dict[Sight, None] = {}
+        for probe in self.probes.values():
+            sights.update(dict.fromkeys(probe.sights(self.key)))
+        for probe in self.probes.values():
+            if probe.application is not None:
+                sights.update(dict.fromkeys(probe.application.sights(self.key)))
+        return list(sights)
+
+    def craft(self) -> None:
+        """Craft every template: slow, because it imports scapy, and therefore done while agents start."""
+        for flow in {(flow.probe, flow.family, flow.port): flow for flow in self.flows}.values():
+            self.templates.packet(flow)
+            if self.shares_conntrack(flow) and flow.port is not None:
+                self.templates.packet(flow, fresh_port=True)
+        for probe in self.probes.values():
+            if probe.application is not None:
+                self.templates.speech(probe.application)
+
+    def sides(self, flow: Flow) -> Sides:
+        """The observations of both ends of a flow."""
+        return Sides(self.observations[flow.src], self.observations[flow.dst])
+
+    def shares_conntrack(self, flow: Flow) -> bool:
+        """Whether the flow and its opposite are one conntrack entry."""
+        return self.probes[flow.probe].shares_conntrack
+
+    def is_second(self, flow: Flow) -> bool:
+        """Whether the flow is probed after its opposite (design trap 2)."""
+        return self.order[flow.src] > self.order[flow.dst]
+
+    def holder(self, flow: Flow) -> str | None:
+        """The program that holds the flow's port at its destination, None where it is free or ours."""
+        return None if flow.port is None else self.holders.get((flow.dst, flow.protocol, flow.port))
+
+    def will_hold_session(self, flow: Flow) -> bool:
+        """Whether a session is to follow the flow's SYN: our own listener waits for it."""
+        return self.settings.depth == "session" and (flow.dst, flow.port) in self.speeches
+
+    def testable(self, flows: Iterable[Flow]) -> list[Flow]:
+        """Those that nothing speaks against so far."""
+        return [flow for flow in flows if flow.number not in self.reasons]
+
+    def missing(self, flows: Iterable[Flow], attempts: Range) -> list[Flow]:
+        """Those of which some packet of these attempts is not known to have got through."""
+        return [flow for flow in self.testable(flows) if not complete(self.sides(flow), flow, attempts.mask)]
+
+    def exclude(self, flows: Iterable[Flow], reason: str) -> None:
+        """Note why flows cannot be tested; the first reason stands."""
+        for flow in flows:
+            self.reasons.setdefault(flow.number, reason)
+
+    def distrust(self, flows: Iterable[Flow], attempts: Range, dropped_before: dict[str, int]) -> None:
+        """Where taps lost packets during a volley, its misses are no evidence."""
+        lossy = {name for name, dropped in self.overflowed.items() if dropped > dropped_before[name]}
+        for flow in self.missing(flows, attempts) if lossy else ():
+            if flow.src in lossy or flow.dst in lossy:
+                missed = attempts.mask & ~passed(self.sides(flow), flow, attempts.mask)
+                self._distrusted[flow.number] = self._distrusted.get(flow.number, 0) | missed
+
+    def counted(self, flow: Flow, attempts: int) -> int:
+        """
+        Those of the attempts that are evidence of what arrives.
+
+        Not those that the taps had no room for; nor, of flows that share a conntrack entry with their opposite,
+        late ones that arrived, because by then the opposite direction has been through.
+        """
+        attempts &= ~self._distrusted.get(flow.number, 0)
+        if self.shares_conntrack(flow):
+            attempts &= ~passed(self.sides(flow), flow, SLOW.mask)
+        return attempts

@@ -1,0 +1,188 @@
+"""Before the first packet: what each host is, what speaks against testing it, taps armed, ports held."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from ipaddress import ip_address
+from typing import Final
+
+from netprobe import bpf, wire
+from netprobe.bpf import Direction
+from netprobe.coordinator.crew import Crew
+from netprobe.coordinator.field import Field
+from netprobe.coordinator.volleys import ANSWER_TIMEOUT_S
+from netprobe.evidence import INTERFACE, LEFT, SOCKET
+from netprobe.model import Family, HostReport, Protocol
+from netprobe.template import Base, Kind, Sight
+
+_CAP_NET_ADMIN, _CAP_NET_RAW = 12, 13
+_CAPABILITY_NAMES: Final = {_CAP_NET_ADMIN: "CAP_NET_ADMIN", _CAP_NET_RAW: "CAP_NET_RAW"}
+_VERSIONS: Final = {Family.IPV4: 4, Family.IPV6: 6}
+_IN_USE: Final = "EADDRINUSE"
+
+
+class Muster:
+    """The preparation of all hosts; `reports` has what each said of itself."""
+
+    def __init__(self, crew: Crew, field: Field) -> None:
+        self._crew = crew
+        self._field = field
+        self._facts: dict[str, wire.Facts] = {}
+        self._middle = 0.0
+
+    async def facts(self) -> None:
+        """Ask each host about itself, and exclude the flows that it cannot take part in."""
+        field = self._field
+        requests = {host.name: wire.AskFacts() for host in field.inventory.hosts}
+        started = time.time()
+        self._facts = await self._crew.ask("facts", requests, wire.Facts, ANSWER_TIMEOUT_S)
+        self._middle = (started + time.time()) / 2
+        for name, facts in self._facts.items():
+            self._check_privileges(name, facts)
+            self._check_addresses(name, facts)
+
+    def _check_privileges(self, name: str, facts: wire.Facts) -> None:
+        lacking = [
+            word for bit, word in _CAPABILITY_NAMES.items() if not facts.capabilities >> bit & 1
+        ]
+        if not lacking:
+            return
+        reason = (
+            f"the agent on {name} runs as uid {facts.uid} without {' and '.join(lacking)}: "
+            "log in as root, or set sudo: true"
+        )
+        raw = not facts.capabilities >> _CAP_NET_RAW & 1
+        self._field.exclude(
+            (flow for flow in self._field.ending_at[name] if raw or self._field.shares_conntrack(flow)), reason
+        )
+
+    def _check_addresses(self, name: str, facts: wire.Facts) -> None:
+        there = {ip_address(address) for _interface, address, _length in facts.addresses}
+        probed = {flow.src_address if flow.src == name else flow.dst_address for flow in self._field.ending_at[name]}
+        for absent in sorted(address for address in probed if ip_address(address) not in there):
+            flows = (flow for flow in self._field.ending_at[name] if absent in (flow.src_address, flow.dst_address))
+            self._field.exclude(flows, f"{name} has no address {absent}")
+
+    async def arm(self) -> None:
+        """Open the taps of all hosts."""
+        requests = {name: self._arm(self._taps()) for name in self._facts}
+        await self._crew.ask("arm", requests, wire.Armed, ANSWER_TIMEOUT_S)
+
+    async def arm_payloads(self, names: Iterable[str]) -> None:
+        """Open taps for the payloads of sessions as well, which only a second look at failed sessions needs."""
+        sights = [sight for sight in self._field.sights if sight.base is Base.PAYLOAD]
+        taps = [self._packet_tap(LEFT, Direction.OUT, sights), self._packet_tap(INTERFACE, Direction.IN, sights)]
+        requests = {name: self._arm(taps) for name in names if name in self._facts}
+        await self._crew.ask("arm", requests, wire.Armed, ANSWER_TIMEOUT_S)
+
+    def _arm(self, taps: list[wire.Tap]) -> wire.Arm:
+        field = self._field
+        return wire.Arm(
+            nonce=field.key.nonce,
+            flows=len(field.flows),
+            sights=field.sights,
+            taps=taps,
+            templates=field.templates.all,
+        )
+
+    def _taps(self) -> list[wire.Tap]:
+        field = self._field
+        sights = [sight for sight in field.sights if sight.base is Base.TRANSPORT]
+        # Resets are told apart by where they come in, and teardowns happen to every probe: not counted leaving.
+        leaving = [sight for sight in sights if sight.kind is not Kind.RESET]
+        taps = [
+            self._packet_tap(LEFT, Direction.OUT, leaving),
+            self._packet_tap(INTERFACE, Direction.IN, sights),
+            wire.Tap(kind="keep", point="icmp", filter=bpf.for_icmp_errors()),
+        ]
+        for family, protocol in sorted(
+            {(flow.family, flow.protocol) for flow in field.flows}, key=lambda each: (each[0].value, each[1])
+        ):
+            program = bpf.for_raw_socket(
+                [sight for sight in leaving if sight.protocol == protocol],
+                protocol,
+                _VERSIONS[family],
+                field.key.nonce,
+                len(field.flows),
+            )
+            taps.append(
+                wire.Tap(
+                    kind="raw", point=SOCKET, filter=program, version=_VERSIONS[family], protocol=protocol
+                )
+            )
+        return taps
+
+    def _packet_tap(self, point: str, direction: Direction, sights: list[Sight]) -> wire.Tap:
+        program = bpf.for_packet_tap(sights, direction, self._field.key.nonce, len(self._field.flows))
+        return wire.Tap(kind="packet", point=point, filter=program)
+
+    async def listen(self) -> None:
+        """Hold the probed ports that are free, and note who holds the others."""
+        field = self._field
+        sockets: dict[str, dict[tuple[int, str, int], tuple[int | None, int | None]]] = defaultdict(dict)
+        for flow in field.testable(field.flows):
+            if flow.port is not None:
+                application = field.probes[flow.probe].application
+                speech = (None, None) if application is None else field.templates.speech(application)
+                sockets[flow.dst].setdefault((flow.protocol, flow.dst_address, flow.port), speech)
+        requests = {
+            name: wire.Listen(sockets=[(*where, *speech) for where, speech in theirs.items()])
+            for name, theirs in sockets.items()
+        }
+        listening = await self._crew.ask("listen", requests, wire.Listening, ANSWER_TIMEOUT_S)
+        in_use: dict[str, list[tuple[int, str, int]]] = defaultdict(list)
+        for name, result in listening.items():
+            failed = dict(result.failed)
+            for number, (where, speech) in enumerate(sockets[name].items()):
+                if failed.get(number) == _IN_USE:
+                    in_use[name].append(where)
+                elif number not in failed and speech[0] is not None and speech[1] is not None:
+                    field.speeches[name, where[2]] = speech[0], speech[1]
+        await self._ask_holders(in_use)
+
+    async def _ask_holders(self, in_use: dict[str, list[tuple[int, str, int]]]) -> None:
+        """Ask who holds ports: a look at every process, so only where there is somebody to find."""
+        requests = {
+            name: wire.AskFacts(ports=sorted({(protocol, port) for protocol, _address, port in theirs}))
+            for name, theirs in in_use.items()
+        }
+        answers = await self._crew.ask("facts", requests, wire.Facts, ANSWER_TIMEOUT_S)
+        for name, theirs in in_use.items():
+            held = answers[name].ports if name in answers else []
+            for protocol, address, port in theirs:
+                same = [each for each in held if each[0] == protocol and each[2] == port]
+                same.sort(key=lambda each: each[1] != address)
+                program = next((each[3] for each in same if each[3]), "another program")
+                self._field.holders[name, Protocol(protocol), port] = program
+
+    def reports(self) -> tuple[HostReport, ...]:
+        """What each host said of itself, or why it did not."""
+        return tuple(self._report(host.name, host.addresses) for host in self._field.inventory.hosts)
+
+    def _report(self, name: str, addresses: Iterable[str]) -> HostReport:
+        facts = self._facts.get(name)
+        error = self._crew.lost.get(name, "")
+        if facts is None:
+            return HostReport(name=name, error=error)
+        lengths = {ip_address(address): length for _interface, address, length in facts.addresses}
+        return HostReport(
+            name=name,
+            error=error,
+            kernel=facts.kernel,
+            python=facts.python,
+            uid=facts.uid,
+            capabilities=_capabilities(facts.capabilities),
+            clock_offset_ms=round(1000 * (facts.time - self._middle), 1),
+            networks=tuple(
+                f"{address}/{lengths[ip_address(address)]}"
+                for address in addresses
+                if ip_address(address) in lengths
+            ),
+        )
+
+
+def _capabilities(mask: int) -> tuple[str, ...]:
+    return tuple(word for bit, word in _CAPABILITY_NAMES.items() if mask >> bit & 1)
+

@@ -1,0 +1,99 @@
+"""
+TCP sessions with payload, where our own listener holds the port and a SYN gets through.
+
+A firewall may let the handshake pass and drop the application. A session that fails is tried again, with taps
+that see the payloads, so that the lost one is lost at a place.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Final
+
+import trio
+
+from netprobe import wire
+from netprobe.coordinator.crew import Crew
+from netprobe.coordinator.field import Field
+from netprobe.coordinator.muster import Muster
+from netprobe.coordinator.volleys import ANSWER_TIMEOUT_S, Volleys
+from netprobe.evidence import ANSWERED, SOCKET, SessionResult, passed
+from netprobe.model import Flow, Protocol
+from netprobe.plan import FIRST
+from netprobe.template import Kind
+
+_PARALLEL: Final = 32
+_UNTAPPED: Final = 0
+"""The attempt number of a first session; the taps for payloads are armed only for later ones."""
+_AGAIN: Final = (1, 2, 3)
+_SESSION_S: Final = 0.7
+"""Time for two retransmissions of a payload: after 0.2 s and 0.6 s (TCP_RTO_MIN, doubled)."""
+_ROUND_TRIPS: Final = 4
+
+
+class Sessions:
+    """All sessions of a run."""
+
+    def __init__(self, crew: Crew, field: Field, volleys: Volleys, muster: Muster) -> None:
+        self._crew = crew
+        self._field = field
+        self._volleys = volleys
+        self._muster = muster
+
+    async def hold(self) -> list[Flow]:
+        """Hold a session for each flow that can; the flows whose session needed retransmissions."""
+        flows = [flow for flow in self._field.testable(self._field.flows) if self._can(flow)]
+        await self._connect(flows, _UNTAPPED)
+        failed = [flow for flow in flows if not self._went_well(flow)]
+        if failed:
+            await self._muster.arm_payloads({name for flow in failed for name in (flow.src, flow.dst)})
+            async with trio.open_nursery() as nursery:
+                for attempt in _AGAIN:
+                    nursery.start_soon(self._connect, failed, attempt)
+            await self._volleys.listen({flow.src for flow in failed}, 0)
+        await self._volleys.listen({flow.dst for flow in flows}, 0)
+        return [flow for flow in flows if self._retransmitted(flow)]
+
+    def _can(self, flow: Flow) -> bool:
+        return (
+            flow.protocol is Protocol.TCP
+            and self._field.will_hold_session(flow)
+            and bool(self._accepted(flow))
+        )
+
+    def _accepted(self, flow: Flow) -> int:
+        source = self._field.observations[flow.src]
+        return passed(self._field.sides(flow), flow, FIRST.mask) & source.at(SOCKET, Kind.ACCEPT, flow.number)
+
+    async def _connect(self, flows: Sequence[Flow], attempt: int) -> None:
+        theirs: dict[str, list[tuple[int, str, str, int, int, int]]] = defaultdict(list)
+        for flow in self._field.testable(flows):
+            if flow.port is not None:
+                speech = self._field.speeches[flow.dst, flow.port]
+                theirs[flow.src].append((flow.number, flow.src_address, flow.dst_address, flow.port, *speech))
+        timeout_s = min(self._field.settings.timeout_s, _SESSION_S + self._volleys.slowest_rtt_s() * _ROUND_TRIPS)
+        requests = {
+            name: wire.Connect(attempt=attempt, timeout=timeout_s, parallel=_PARALLEL, sessions=sessions)
+            for name, sessions in theirs.items()
+        }
+        longest = max((len(sessions) for sessions in theirs.values()), default=0)
+        patience_s = ANSWER_TIMEOUT_S + timeout_s * (1 + longest / _PARALLEL)
+        connected = await self._crew.ask("connect", requests, wire.Connected, patience_s)
+        for name, result in connected.items():
+            sessions = self._field.observations[name].sessions
+            for number, stage, error, rtt_us, retransmissions, port in result.results:
+                sessions.setdefault(number, []).append(
+                    SessionResult(attempt, stage, error, rtt_us, retransmissions, port, attempt != _UNTAPPED)
+                )
+
+    def _results(self, flow: Flow) -> list[SessionResult]:
+        return self._field.observations[flow.src].sessions.get(flow.number, [])
+
+    def _went_well(self, flow: Flow) -> bool:
+        results = self._results(flow)
+        return not results or results[-1].stage == ANSWERED
+
+    def _retransmitted(self, flow: Flow) -> bool:
+        resent = self._field.observations[flow.dst].resent
+        return flow.number in resent or any(result.retransmissions for result in self._results(flow))

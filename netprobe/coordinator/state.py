@@ -1,0 +1,53 @@
+"""Conntrack entries of the flows that share one with their opposite: looked up before, deleted between."""
+
+from __future__ import annotations
+
+from netprobe import wire
+from netprobe.coordinator.crew import Crew
+from netprobe.coordinator.field import Field
+from netprobe.coordinator.volleys import ANSWER_TIMEOUT_S
+from netprobe.model import Flow
+
+
+class State:
+    """
+    The entries of a run's own tuples at both ends of each flow.
+
+    An entry that was there before belongs to somebody's live tunnel and is never deleted (design trap 2).
+    """
+
+    def __init__(self, crew: Crew, field: Field) -> None:
+        self._crew = crew
+        self._field = field
+
+    async def look(self) -> None:
+        """Note which entries there are before the first packet."""
+        flows, found = await self._ask(delete=False)
+        for name, numbers in found.items():
+            self._field.before[name] = {flows[name][number].number for number in numbers}
+
+    async def forget(self) -> None:
+        """Delete the entries that were not there before."""
+        await self._ask(delete=True)
+
+    async def _ask(self, *, delete: bool) -> tuple[dict[str, list[Flow]], dict[str, list[int]]]:
+        before = self._field.before
+        flows: dict[str, list[Flow]] = {name: [] for name in before}
+        for flow in self._field.testable(self._field.flows):
+            if self._field.shares_conntrack(flow):
+                for name in (flow.src, flow.dst):
+                    if flow.number not in before[name]:
+                        flows[name].append(flow)
+        requests = {
+            name: wire.Conntrack(tuples=[_tuple(flow) for flow in theirs], delete=delete)
+            for name, theirs in flows.items()
+            if theirs
+        }
+        tracked = await self._crew.ask("conntrack", requests, wire.Tracked, ANSWER_TIMEOUT_S)
+        return flows, {name: result.found for name, result in tracked.items()}
+
+
+def _tuple(flow: Flow) -> tuple[int, str, str, int, int]:
+    # WireGuard speaks between equal ports; IP protocol 4 has none.
+    port = flow.port or 0
+    return flow.protocol, flow.src_address, flow.dst_address, port, port

@@ -1,0 +1,182 @@
+"""
+Volleys: many packets fired by many hosts at once, then one wait for everybody.
+
+A run is dominated by waiting for what never comes. So a volley is waited for once: until all that can be
+expected has arrived, or for as long as the slowest answer of the run makes sensible.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import trio
+
+from netprobe import icmp, wire
+from netprobe.coordinator.crew import Crew
+from netprobe.coordinator.field import Field
+from netprobe.evidence import INTERFACE, LEFT
+from netprobe.model import Family, Flow, Protocol, Refusal
+from netprobe.plan import SOURCE_PORTS, Range
+from netprobe.template import Kind
+
+ANSWER_TIMEOUT_S: Final = 10.0
+"""For an agent to answer what it can answer at once; a loaded host is slow, a hung one is lost."""
+
+_MORE_THAN_EVER: Final = 0xFFFFFFFF
+_FIRST_LOOK_S: Final = 0.15
+_RTT_FACTOR: Final = 4
+_NEIGHBOUR_S: Final = 3.5  # the longest that resolving a neighbour takes
+
+
+class Volleys:
+    """Fires, waits and collects; what was seen goes into the field's observations."""
+
+    def __init__(self, crew: Crew, field: Field) -> None:
+        self._crew = crew
+        self._field = field
+
+    async def fire(  # noqa: PLR0913 - the parts of one volley, all by name
+        self,
+        flows: Sequence[Flow],
+        attempts: Range,
+        *,
+        way: str,
+        rate: float | None = None,
+        after_s: float = 0,
+        same_port: int = 1,
+        fresh_port: bool = False,
+    ) -> None:
+        """Fire the attempts of flows from all their sources at once; returns when the last packet has left."""
+        field = self._field
+        by_source: dict[str, list[Flow]] = defaultdict(list)
+        for flow in field.testable(flows):
+            by_source[flow.src].append(flow)
+        rate = min(rate or field.settings.rate, field.settings.rate)
+        requests = {
+            source: wire.Fire(
+                way=way,
+                rate=rate,
+                after=after_s,
+                attempts=attempts,
+                ports=(*SOURCE_PORTS, same_port),
+                shots=[
+                    (
+                        field.templates.packet(flow, fresh_port=fresh_port),
+                        flow.number,
+                        flow.src_address,
+                        flow.dst_address,
+                    )
+                    for flow in self._staggered(source, theirs)
+                ],
+            )
+            for source, theirs in by_source.items()
+        }
+        longest = max((len(theirs) for theirs in by_source.values()), default=0) * attempts.count / rate
+        timeout_s = ANSWER_TIMEOUT_S + after_s + 3 * longest + _NEIGHBOUR_S
+        fired = await self._crew.ask("fire", requests, wire.Fired, timeout_s)
+        for source, result in fired.items():
+            observations = field.observations[source]
+            for flow in by_source[source]:
+                observations.fired(flow.number, attempts.mask)
+            for name, masks in result.errors:
+                observations.failed(name, masks)
+            field.packets += result.sent
+
+    def _staggered(self, source: str, flows: Iterable[Flow]) -> list[Flow]:
+        # Each source begins with the host after itself, so that no destination is hit by all of them at once.
+        order, hosts = self._field.order, len(self._field.order)
+        return sorted(flows, key=lambda flow: (order[flow.dst] - order[source]) % hosts)
+
+    async def settle(self, flows: Sequence[Flow], attempts: Range) -> None:
+        """
+        Wait for what a volley brings, and collect it.
+
+        Ends as soon as everything has come. What is missing is waited for by the round-trip times that the run
+        has seen; between two hosts of which nothing has been heard, for the whole timeout.
+        """
+        field = self._field
+        started = trio.current_time()
+        within_s = min(_FIRST_LOOK_S, field.settings.timeout_s)
+        missing = field.testable(flows)
+        while missing:
+            await self._collect(self._expected(missing, attempts), within_s)
+            missing = [flow for flow in field.missing(missing, attempts) if self._may_come(flow, attempts)]
+            within_s = self._patience_s(missing) - (trio.current_time() - started)
+            if within_s <= 0:
+                return
+
+    def _may_come(self, flow: Flow, attempts: Range) -> bool:
+        """Whether anything can still come of a flow's packets: they left, and nobody said that they were refused."""
+        source = self._field.observations[flow.src]
+        left = source.at(LEFT, Kind.PROBE, flow.number) & attempts.mask
+        return left != 0 and not source.was_refused(flow.number, left)
+
+    async def listen(self, names: Iterable[str], seconds: float) -> None:
+        """Collect from hosts what they see in so many seconds."""
+        await self._collect(dict.fromkeys(names, _MORE_THAN_EVER), seconds)
+
+    async def _collect(self, expected: dict[str, int], within_s: float) -> None:
+        """Collect from hosts, each as soon as it has seen as many packets as expected of it."""
+        requests = {name: wire.Collect(expect=count, within=within_s) for name, count in expected.items()}
+        collected = await self._crew.ask("collect", requests, wire.Collected, ANSWER_TIMEOUT_S + within_s)
+        for name, result in collected.items():
+            self._note(name, result)
+
+    def _expected(self, flows: Iterable[Flow], attempts: Range) -> dict[str, int]:
+        expected: dict[str, int] = defaultdict(int)
+        for flow in flows:
+            made = (self._field.observations[flow.src].sent.get(flow.number, 0) & attempts.mask).bit_count()
+            expected[flow.dst] += made
+            # A source has something to tell in any case: what left it.
+            expected[flow.src] += made if flow.protocol is Protocol.TCP else 0
+        return expected
+
+    def _patience_s(self, missing: Sequence[Flow]) -> float:
+        """How long to wait for flows in all, given the round-trip times of the run so far."""
+        if not missing:
+            return 0.0
+        timeout_s = self._field.settings.timeout_s
+        heard = self._heard_pairs()
+        if any((flow.src, flow.dst, flow.family) not in heard for flow in missing):
+            return timeout_s
+        return min(timeout_s, _FIRST_LOOK_S + _RTT_FACTOR * self.slowest_rtt_s())
+
+    def slowest_rtt_s(self) -> float:
+        """The longest round-trip time of the run so far."""
+        rtts = [max(each.rtt_us.values(), default=0) for each in self._field.observations.values()]
+        return max(rtts) / 1e6
+
+    def heard(self, flow: Flow) -> bool:
+        """Whether anything at all came from the flow's source to its destination, in its family."""
+        return (flow.src, flow.dst, flow.family) in self._heard_pairs()
+
+    def _heard_pairs(self) -> set[tuple[str, str, Family]]:
+        flows = self._field.flows
+        return {
+            (flows[number].src, flows[number].dst, flows[number].family)
+            for observations in self._field.observations.values()
+            for number in observations.flows_at(INTERFACE, Kind.PROBE)
+        }
+
+    def _note(self, name: str, result: wire.Collected) -> None:
+        observations = self._field.observations[name]
+        for point, kind, masks in result.sightings:
+            observations.saw(point, Kind(kind), masks)
+        for kind, address, ttl, numbers in result.origins:
+            for number in numbers:
+                observations.origins.setdefault((Kind(kind), number), (address, ttl))
+        for number, rtt_us in result.rtts:
+            observations.rtt_us[number] = min(rtt_us, observations.rtt_us.get(number, rtt_us))
+        for number, mask in result.served:
+            observations.served[number] = observations.served.get(number, 0) | mask
+        observations.resent.update(result.resent)
+        self._field.overflowed[name] += sum(result.drops.values())
+        for _point, packet in result.kept:
+            quote = icmp.parse(packet)
+            found = None if quote is None else self._field.recogniser.find(quote)
+            if quote is not None and found is not None:
+                flow, mask = found
+                observations.heard(flow.number, mask, Refusal(quote.word, quote.by, quote.reason))
+
