@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from typing import Final
 
 import click
+from click.shell_completion import shell_complete
 
 from netprobe import __version__
-from netprobe.cli.completion import completion
+from netprobe.cli.completion import COMPLETION_VARIABLE, completion
 from netprobe.cli.demo import demo
 from netprobe.cli.errors import Refused, tell
 from netprobe.cli.inventory import inventory
@@ -68,8 +69,7 @@ def status_of(arguments: Sequence[str]) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
-        # Without any word the help is the answer, but nothing has been done.
-        result = cli.main(list(arguments) or ["--help"], prog_name="netprobe", standalone_mode=False)
+        result = _invoke(arguments)
         sys.stdout.flush()
     except Refused as refused:
         tell(*refused.lines)
@@ -85,14 +85,23 @@ def status_of(arguments: Sequence[str]) -> int:
         return BROKEN_PIPE_STATUS
     except BaseException as error:  # noqa: BLE001 - the last resort, which tells and does not go on
         return _status_of_failure(error)
-    if not arguments:
-        return USAGE_STATUS
-    return result if isinstance(result, int) else 0
+    return result
+
+
+def _invoke(arguments: Sequence[str]) -> int:
+    """What click's own `main` does, but for its exit status 1 when a pipe is closed."""
+    if instruction := os.environ.get(COMPLETION_VARIABLE):
+        return shell_complete(cli, {}, "netprobe", COMPLETION_VARIABLE, instruction)
+    try:
+        # Without any word the help is the answer, but nothing has been done.
+        with cli.make_context("netprobe", list(arguments) or ["--help"]) as context:
+            status = cli.invoke(context)
+    except click.exceptions.Exit as end:
+        return end.exit_code if arguments else USAGE_STATUS
+    return status if isinstance(status, int) else 0
 
 
 def _status_of_failure(error: BaseException) -> int:
-    if isinstance(error, SystemExit):
-        raise error
     if _is_interruption(error):
         tell("interrupted")
         return INTERRUPTED_STATUS

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import click
 from click.shell_completion import ShellComplete, get_completion_class
+
+COMPLETION_VARIABLE: Final = "_NETPROBE_COMPLETE"
+"""What the script sets to ask netprobe for words instead of running it."""
 
 
 @click.command(
@@ -20,6 +25,6 @@ def completion(context: click.Context, shell: str) -> None:
     kind = get_completion_class(shell)
     if kind is None:
         raise click.UsageError(f"no completion for {shell}", context)
-    script = kind(context.find_root().command, {}, "netprobe", "_NETPROBE_COMPLETE")
+    script = kind(context.find_root().command, {}, "netprobe", COMPLETION_VARIABLE)
     # Not the subclass's own: bash's starts a bash only to look at its version.
     click.echo(ShellComplete.source(script))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from netprobe.cli.output import Output
 from netprobe.cli.selection import Choices, selection
 
 if TYPE_CHECKING:
@@ -37,16 +38,15 @@ def check(inventory: Path, **choices: Any) -> None:  # noqa: ANN401 - handed ove
 
     from netprobe.cli.estimate import estimate
 
-    click.echo(_table(("host", "addresses", "roles", "reached by"), map(_host, narrowed.hosts)))
-    click.echo("")
-    click.echo(_table(("probe", "protocol", "families", "ports", "flows"), _probes(narrowed, flows)))
-    click.echo("")
     cost = estimate(flows, settings, len(narrowed.hosts))
-    click.echo(
-        f"{_counted(len(narrowed.hosts), 'host')}, {_counted(len(flows), 'flow')}: "
-        f"{cost.packets:,} packets and about {cost.seconds:.0f} s if all of them are open; "
-        "more where packets are lost"
+    work = f"{_counted(len(narrowed.hosts), 'host')}, {_counted(len(flows), 'flow')}"
+    price = f"{cost.packets:,} packets and about {cost.seconds:.0f} s if all of them are open"
+    paragraphs = (
+        _table(("host", "addresses", "roles", "reached by"), map(_host, narrowed.hosts)),
+        _table(("probe", "protocol", "families", "ports", "flows"), _probes(narrowed, flows)),
+        f"{work}: {price}; more where packets are lost",
     )
+    Output(None).write("\n\n".join(paragraphs) + "\n")
 
 
 def _counted(number: int, word: str) -> str:

@@ -40,7 +40,7 @@ class Progress:
         self._phase: tuple[str, int, float] | None = None
 
     def __enter__(self) -> Progress:  # noqa: PYI034 - Python 3.10 has no Self
-        if self._stream.isatty() and os.environ.get("TERM", "dumb") != "dumb":
+        if self._stream.isatty() and os.environ.get("TERM") not in (None, "", "dumb"):
             self._bars = _bars(self._stream)
             self._bars.start()
         return self
