@@ -25,7 +25,7 @@ from netprobe.lab import Lab
 from netprobe.model import Cell, Evidence, HostReport, Inventory, Judgement, Run, Verdict
 from netprobe.probes import registry
 
-GOLDEN = Path(__file__).parent / "golden"
+HELP = Path(__file__).parent / "help"
 
 TWO = """\
 hosts:
@@ -116,10 +116,10 @@ def test_the_help_is_as_it_was_read_and_approved(
     command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
-    Every help text is the one in tests/golden.
+    Every help text is the one in tests/help.
     """
     monkeypatch.setenv("COLUMNS", "80")
-    golden = GOLDEN / f"help{'-' if command else ''}{command.replace(' ', '-')}.txt"
+    golden = HELP / f"{command.replace(' ', '-') or 'netprobe'}.txt"
 
     assert 0 == app.status_of([*command.split(), "--help"])
     assert golden.read_text() == capsys.readouterr().out
@@ -130,7 +130,7 @@ def test_without_a_word_the_help_is_shown_and_nothing_is_right(capsys: pytest.Ca
     A bare `netprobe` shows the help, and ends like a command that is wrong.
     """
     assert 2 == app.status_of([])
-    assert (GOLDEN / "help.txt").read_text() == capsys.readouterr().out
+    assert (HELP / "netprobe.txt").read_text() == capsys.readouterr().out
 
 
 def test_the_help_loads_nothing_that_takes_time() -> None:
@@ -335,7 +335,7 @@ def test_the_defaults_are_those_of_the_plan(
     assert [(loads(TWO), plan.Settings())] == fake.asked
     capsys.readouterr()
 
-    words = " ".join((GOLDEN / "help-run.txt").read_text().split())
+    words = " ".join((HELP / "run.txt").read_text().split())
     assert f"1 to {plan.FIRST.count}. [default: {plan.DEFAULT_COUNT}]" in words
     assert f"[default: {plan.DEFAULT_RATE:.0f}]" in words
     assert f"[default: {plan.DEFAULT_TIMEOUT_S:.0f}]" in words

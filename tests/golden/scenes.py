@@ -1,5 +1,5 @@
 """
-The runs behind the golden files beside this one, and how each is printed.
+The runs behind the golden files in `text/`, and how each is printed.
 
 `python -m tests.golden.scenes` writes them anew; what changed is then read in the diff.
 """
@@ -38,7 +38,7 @@ from tests.golden.made_up import (
     where,
 )
 
-HERE = Path(__file__).parent
+TEXTS = Path(__file__).parent / "text"
 _SSH = "ssh: connect to host 10.0.1.14 port 22: Connection timed out"
 
 
@@ -187,7 +187,7 @@ def scenes() -> Mapping[str, tuple[Run, Options]]:
 def write() -> None:
     """Write every golden file."""
     for name, (made_up, options) in scenes().items():
-        (HERE / f"{name}.txt").write_text(registry()["text"].render(made_up, options), encoding="utf-8")
+        (TEXTS / f"{name}.txt").write_text(registry()["text"].render(made_up, options), encoding="utf-8")
 
 
 if __name__ == "__main__":
