@@ -52,7 +52,7 @@ def a_run(inventory: Inventory, settings: plan.Settings, verdict: Verdict) -> Ru
                 flow=flow,
                 judgement=Judgement(verdict=verdict),
                 evidence=Evidence(protocol=flow.protocol),
-                sent=settings.count,
+                sent=settings.count or 1,
                 arrived=0,
             )
             for flow in plan.flows(inventory, settings.families)
@@ -336,9 +336,9 @@ def test_the_defaults_are_those_of_the_plan(
     capsys.readouterr()
 
     words = " ".join((HELP / "run.txt").read_text().split())
-    assert f"1 to {plan.FIRST.count}. [default: {plan.DEFAULT_COUNT}]" in words
-    assert f"[default: {plan.DEFAULT_RATE:.0f}]" in words
-    assert f"[default: {plan.DEFAULT_TIMEOUT_S:.0f}]" in words
+    assert f"1 to {plan.FIRST.count}. [default: {plan.usual_count(1, 2)}, fewer in large clusters]" in words
+    assert f"[default: {plan.Settings().rate:.0f}]" in words
+    assert f"[default: {plan.Settings().timeout_s:.0f}]" in words
     assert f"[default: {plan.Settings().depth}]" in words
 
 
@@ -640,7 +640,7 @@ ipip     4           ipv4                    2
 typha    tcp                                 0: no host has the role typha
 flannel  udp         ipv4        8472, 8473  4
 
-2 hosts, 8 flows: 56 packets and about 1 s if all of them are open; more where packets are lost
+2 hosts, 8 flows: 80 packets and about 1 s if all of them are open; more where packets are lost
 """
     )
 

@@ -30,13 +30,12 @@ class Estimate(msgspec.Struct, frozen=True):
 def estimate(flows: Sequence[Flow], settings: Settings, hosts: int) -> Estimate:
     """The cost of a run in which every flow turns out open; each lost one adds packets and waiting."""
     from netprobe.model import Protocol
+    from netprobe.plan import usual_count
 
+    count = settings.count or usual_count(len(flows), hosts)
     sessions = sum(flow.protocol is Protocol.TCP for flow in flows) if settings.depth == "session" else 0
     busiest = max(Counter(flow.src for flow in flows).values(), default=0)
     return Estimate(
-        packets=len(flows) * settings.count + sessions * _SESSION_PACKETS,
-        seconds=_START_S
-        + _START_OF_HOST_S * hosts
-        + _FLOW_S * len(flows)
-        + busiest * settings.count / settings.rate,
+        packets=len(flows) * count + sessions * _SESSION_PACKETS,
+        seconds=_START_S + _START_OF_HOST_S * hosts + _FLOW_S * len(flows) + busiest * count / settings.rate,
     )

@@ -41,13 +41,14 @@ class Choices:
                 families=families,
                 only=options["only"],
             )
-            settings = plan.Settings(
-                count=options["count"] or plan.DEFAULT_COUNT,
-                rate=options["rate"] or plan.DEFAULT_RATE,
-                timeout_s=options["timeout"] or plan.DEFAULT_TIMEOUT_S,
-                depth=options["depth"],
-                families=families,
-            )
+            asked = {
+                "count": options["count"],
+                "rate": options["rate"],
+                "timeout_s": options["timeout"],
+                "depth": options["depth"],
+            }
+            given = {name: value for name, value in asked.items() if value is not None}
+            settings = plan.Settings(families=families, **given)
             try:
                 flows = plan.flows(inventory, families)
             except ValueError as error:
@@ -127,7 +128,7 @@ _OPTIONS = (
         type=int,
         metavar="N",
         callback=_check_count,
-        help="Packets of each flow in the first round, 1 to 8. [default: 5]",
+        help="Packets of each flow in the first round, 1 to 8. [default: 8, fewer in large clusters]",
     ),
     click.option(
         "--rate",
