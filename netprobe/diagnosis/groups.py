@@ -17,6 +17,7 @@ Everything is ordered by the inventory and the flow numbers, so that two runs wi
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
+from operator import attrgetter
 from typing import Final, TypeVar
 
 import msgspec
@@ -31,6 +32,8 @@ _AT_DESTINATION: Final = (Segment.DESTINATION_INGRESS, Segment.DESTINATION_EGRES
 
 _SOURCE, _DESTINATION = "source", "destination"
 """What stands for the address of a refuser that is one of the two ends."""
+
+_number: Final = attrgetter("flow.number")
 
 _Key = TypeVar("_Key", bound=Hashable)
 
@@ -127,7 +130,9 @@ def diagnose(
     """
     grouper = _Grouper(run, names or {})
     not_open = [
-        cell for cell in (run.cells if cells is None else cells) if cell.judgement.verdict is not Verdict.OPEN
+        cell
+        for cell in sorted(run.cells if cells is None else cells, key=_number)
+        if cell.judgement.verdict is not Verdict.OPEN
     ]
     groups = grouper.groups([cell for cell in not_open if cell.judgement.verdict is not Verdict.UNTESTED])
     return Diagnosis(
@@ -149,7 +154,7 @@ class _Grouper:
         self._host_of = {address: host.name for host in run.inventory.hosts for address in host.addresses}
         self._units: dict[tuple[str, int | None, Family], _Unit] = {}
         self._universe: dict[_Unit, set[Pair]] = {}
-        for cell in run.cells:
+        for cell in sorted(run.cells, key=_number):
             flow = cell.flow
             key = (flow.probe, flow.port, flow.family)
             if (unit := self._units.get(key)) is None:
@@ -266,7 +271,7 @@ class _Grouper:
         return routes(pairs, self._order, set().union(*(self._universe[unit] for unit in units)))
 
     def _group(self, cause: _Cause, lost: _Lost) -> Group:
-        cells = sorted(lost.cells, key=lambda cell: cell.flow.number)
+        cells = sorted(lost.cells, key=_number)
         found = self._routes(lost.pairs, lost.units)
         caveats: dict[Caveat, int] = {}
         for cell in cells:

@@ -37,15 +37,13 @@ class Names:
         """
         Every one of some hosts in so many characters; "" where that cannot be.
 
-        By their names, folded where there are many, or by subnets, where they are all that is in some.
+        By their names, folded where there are many, or by subnets, where they are all that some have and
+        that is shorter.
         """
-        for text in (
-            ", ".join(fold(self.short.get(host, host) for host in hosts)),
-            self._by_subnet(set(hosts)),
-        ):
-            if len(text) <= limit:
-                return text
-        return ""
+        by_name = ", ".join(fold(self.short.get(host, host) for host in hosts))
+        by_subnet = self._by_subnet(set(hosts)) if len(hosts) > FEW else ""
+        text = by_subnet if by_subnet and len(by_subnet) < len(by_name) else by_name
+        return text if len(text) <= limit else ""
 
     def listed(self, hosts: Sequence[str], limit: int) -> str:
         """Some hosts in about so many characters: all of them, or the first few and a count."""

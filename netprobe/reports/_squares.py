@@ -47,7 +47,7 @@ WHOLE_ROWS: Final = 24
 _VERDICTS: Final = {glyph: verdict for verdict, glyph in GLYPHS.items()}
 _FINE: Final = frozenset({GLYPHS[Verdict.OPEN], NOT_NEEDED, ITSELF})
 _LABEL_WIDTH: Final = 36
-_HEAD_WIDTH: Final = 10
+_FEW_COLUMNS, _HEAD_WIDTH, _SHORT_HEAD = 10, 10, 4
 _CORNER: Final = "from / to"
 _GAP: Final = "  "
 _FORMAT: Final = TableFormat(
@@ -167,7 +167,9 @@ class _Drawing:
             short = [head.removeprefix(prefix) for head in heads]
             for corner, called in ((_CORNER, heads), (self._pen.text(f"{_CORNER} {prefix}…"), short)):
                 # Squares that stand too far apart make no picture.
-                is_near = max(map(len, called)) <= _HEAD_WIDTH
+                is_near = max(map(len, called)) <= (
+                    _HEAD_WIDTH if len(called) <= _FEW_COLUMNS else _SHORT_HEAD
+                )
                 if is_near and _width([*sides, corner], called) <= self._pen.width:
                     return self._tabulated(rows, columns, [[side] for side in sides], [corner, *called])
         place = {some: str(number) for number, some in enumerate(shown, 1)}

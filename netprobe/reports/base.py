@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timezone
 
 import msgspec
 
@@ -59,6 +59,7 @@ def printable(text: str) -> str:
 
 
 def when(text: str) -> datetime:
-    """Read an ISO 8601 time, which `ValueError` says it is not."""
+    """Read an ISO 8601 time, UTC where it does not say otherwise; `ValueError` where it is none."""
     # Python 3.10 does not know the Z.
-    return datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith("Z") else text)
+    time = datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith("Z") else text)
+    return time.replace(tzinfo=timezone.utc) if time.tzinfo is None else time.astimezone(timezone.utc)

@@ -114,7 +114,7 @@ def load(source: Path | bytes) -> Run:
             versions=document.versions,
         )
         _check(run)
-    except (ValueError, RecursionError) as error:  # msgspec's errors and Unicode's are ValueErrors
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise ReportError(f"{name}: not a netprobe run: {printable(str(error))}") from error
     except ReportError as error:
         raise ReportError(f"{name}: {error}") from None
@@ -144,6 +144,8 @@ def _check(run: Run) -> None:
         flow = cell.flow
         if flow.src not in hosts or flow.dst not in hosts:
             raise ValueError(f"flow {flow.number} is between hosts that the inventory does not have")
+        if flow.src == flow.dst:
+            raise ValueError(f"flow {flow.number} is from a host to itself")
         addresses |= {flow.src_address, flow.dst_address}
     if len({cell.flow.number for cell in run.cells}) != len(run.cells):
         raise ValueError("two flows have the same number")

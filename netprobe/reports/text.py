@@ -294,19 +294,22 @@ class _Text:
         """One end of a route: all hosts, all but a few, all that have this role, or these."""
         lacking = [host for host in self._names.hosts if host not in {*hosts, *others}]
         everybody = "every other host" if others else "all hosts"
-        is_larger = len(hosts) > max(len(others), 1)
-        if is_larger and not lacking:
+        # Where the other end is a list itself, "every other" makes the reader work it out.
+        is_rest = len(hosts) > max(len(others), 1) and len(others) <= FEW
+        if is_rest and not lacking:
             return everybody
-        if is_larger and every and len(hosts) > FEW:
+        if is_rest and every and len(hosts) > FEW:
             return f"all {len(hosts):,} hosts with that role"
         text = self._list(hosts)
-        if is_larger and len(text) > _LIST_WIDTH // 2 and len(lacking) < FEW:
+        if is_rest and len(text) > _LIST_WIDTH // 2 and len(lacking) < FEW:
             return f"{everybody} but {', '.join(self._names.short[host] for host in lacking)}"
         return text
 
     def _list(self, hosts: Sequence[str]) -> str:
         # Whoever asks for everything gets every name.
-        return self._names.listed(hosts, sys.maxsize if self._verbose else _LIST_WIDTH)
+        return self._names.listed(
+            hosts, sys.maxsize if self._verbose else min(_LIST_WIDTH, self._pen.width - 12)
+        )
 
     def _every_cell(self) -> Iterator[str]:
         yield self._pen.bold("Every flow")
@@ -327,7 +330,7 @@ class _Text:
             parts.append(f"by {judgement.by}")
         parts.append(f"{cell.arrived}/{cell.sent}")
         if cell.evidence.rtt_ms is not None:
-            parts.append(f"{cell.evidence.rtt_ms:.1f} ms")
+            parts.append(f"{cell.evidence.rtt_ms:.2f} ms")
         if judgement.caveats:
             parts.append(f"[{', '.join(caveat.value for caveat in judgement.caveats)}]")
         if judgement.detail:
