@@ -48,7 +48,9 @@ class Direction(enum.Enum):
     OUT = "out"
 
 
-def for_packet_tap(sights: Iterable[Sight], direction: Direction, nonce: int, flows: int) -> list[Instruction]:
+def for_packet_tap(
+    sights: Iterable[Sight], direction: Direction, nonce: int, flows: int
+) -> list[Instruction]:
     """A filter for a cooked AF_PACKET socket: tagged packets of both families in one direction."""
     program = _Assembler()
     program.only(direction)
@@ -81,11 +83,11 @@ def for_raw_socket(
     """
     A filter for a raw IP socket of one protocol.
 
-    An IPv4 raw socket hands the filter the packet from its IP header on, an IPv6 one from the transport header
-    on (linux/net/ipv4/raw.c, linux/net/ipv6/raw.c).
+    An IPv4 raw socket hands the filter the packet from its IP header on, an IPv6 one from the transport
+    header on (linux/net/ipv4/raw.c, linux/net/ipv6/raw.c).
     """
     program = _Assembler()
-    set_x = (_LDX_MSH, 0) if version == 4 else (_LDX_IMM, 0)  # noqa: PLR2004 - IP versions speak for themselves
+    set_x = (_LDX_MSH, 0) if version == 4 else (_LDX_IMM, 0)
     program.sights(_by_protocol(sights).get(protocol, []), set_x, nonce, flows, "s")
     return program.finish()
 
@@ -127,7 +129,7 @@ def _reach(sight: Sight) -> tuple[bool, int]:
 
 
 class _Assembler:
-    """Instructions with named jump targets; `finish` resolves them and checks that each jump fits in a byte."""
+    """Instructions with named jump targets, which `finish` resolves."""
 
     def __init__(self) -> None:
         self._code: list[tuple[int, str | int, str | int, int]] = []
@@ -143,7 +145,7 @@ class _Assembler:
         self.emit(_LD_IND[width], offset)
 
     def branch(self, code: int, k: int, target: str) -> None:
-        """Jump if the condition holds. A conditional jump reaches 255 instructions, an unconditional one all."""
+        """Jump if the condition holds; by way of an unconditional jump, which alone reaches everywhere."""
         self._code.append((code, 0, 1, k & _WORD_MASK))
         self.jump(target)
 

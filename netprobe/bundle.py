@@ -59,7 +59,7 @@ package.main.main()
 
 
 def command(python: Sequence[str]) -> list[str]:
-    """The argument vector that starts an agent; -I and -S spare it the user's and the site's configuration."""
+    """The argument vector that starts an agent; -I and -S keep the host's own Python settings out."""
     return [*python, "-I", "-S", "-c", f"exec({_STAGE_ONE!r})"]
 
 

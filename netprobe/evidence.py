@@ -37,7 +37,7 @@ _ERRNO_WORDS: Final[Mapping[str, tuple[Word, str]]] = {
 
 
 class Refused(msgspec.Struct, frozen=True, gc=False):
-    """A refusal that is tied to attempts of a flow: which ones, and whether it was their answer that was refused."""
+    """A refusal, and the attempts of a flow that it is about, as a mask."""
 
     attempts: int
     refusal: Refusal
@@ -161,7 +161,8 @@ def fates(sides: Sides, flow: Flow, attempts: int) -> Fates:
             for kind in (Kind.ACCEPT, Kind.RST)
             for side, point in ((destination, LEFT), (source, INTERFACE), (source, SOCKET))
         )
-        # A RST that answers our SYN-ACK although the source's kernel never got to see it is a firewall's refusal.
+        # A RST that answers our SYN-ACK although the source's kernel never got to see it is a firewall's
+        # refusal.
         reset = destination.at(INTERFACE, Kind.RESET, number) & ~source.at(SOCKET, Kind.ACCEPT, number)
         prohibited |= reset & answers[0]
     made = source.sent.get(number, 0) & attempts
@@ -299,7 +300,7 @@ class Recogniser:
             self._by_addresses[flow.protocol, flow.src_address, flow.dst_address, flow.port].append(flow)
 
     def find(self, quote: Quote) -> tuple[Flow, int] | None:
-        """The flow and the attempts (as a mask) that a quoted packet belongs to, None where it is not ours."""
+        """The flow of a quoted packet and its attempts (as a mask), None where it is not ours."""
         for sight in self._sights:
             if sight.protocol == quote.protocol and sight.base is Base.TRANSPORT:
                 found = self._tagged(quote, sight)
@@ -309,7 +310,7 @@ class Recogniser:
 
     def _tagged(self, quote: Quote, sight: Sight) -> tuple[Flow, int] | None:
         at = quote.transport[sight.tag : sight.tag + 4]
-        if len(at) < 4:  # noqa: PLR2004 - a tag has four bytes
+        if len(at) < 4:
             return None
         for match in sight.matches:
             there = quote.transport[match.offset : match.offset + match.width]

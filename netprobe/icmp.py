@@ -1,8 +1,8 @@
 """
 ICMP and ICMPv6 error messages: who says what about which packet (RFC 792, RFC 1812 §5.2.7, RFC 4443).
 
-The quoted packet is all that ties an error to a flow. It is at least the IP header and 8 bytes; what identifies
-the packet is therefore also in those (design trap 11).
+The quoted packet is all that ties an error to a flow. It is at least the IP header and 8 bytes; what
+identifies the packet is therefore also in those (design trap 11).
 """
 
 from __future__ import annotations
@@ -70,13 +70,13 @@ class Quote(msgspec.Struct, frozen=True):
 
     def destination_port(self) -> int | None:
         """The quoted destination port; None where the quote is too short for one."""
-        return struct.unpack_from("!H", self.transport, 2)[0] if len(self.transport) >= 4 else None  # noqa: PLR2004
+        return struct.unpack_from("!H", self.transport, 2)[0] if len(self.transport) >= 4 else None
 
 
 def parse(packet: bytes) -> Quote | None:
-    """The error in a packet that begins with its IP header; None for anything else, or of no known meaning."""
+    """The error in a packet that begins with its IP header; None for anything else, or an unknown one."""
     try:
-        return _parse_v4(packet) if packet[0] >> 4 == 4 else _parse_v6(packet)  # noqa: PLR2004
+        return _parse_v4(packet) if packet[0] >> 4 == 4 else _parse_v6(packet)
     except (IndexError, struct.error):
         return None
 
@@ -87,7 +87,7 @@ def _parse_v4(packet: bytes) -> Quote | None:
         return None
     meaning = _V4.get((packet[start], packet[start + 1]))
     quoted = packet[start + _ICMP_HEADER_BYTES :]
-    if meaning is None or len(quoted) < _IPV4_HEADER_BYTES or quoted[0] >> 4 != 4:  # noqa: PLR2004
+    if meaning is None or len(quoted) < _IPV4_HEADER_BYTES or quoted[0] >> 4 != 4:
         return None
     identification, fragment = struct.unpack_from("!HH", quoted, 4)
     if fragment & _MORE_OFFSET:
@@ -111,7 +111,7 @@ def _parse_v6(packet: bytes) -> Quote | None:
         return None
     meaning = _V6.get((packet[start], packet[start + 1]))
     quoted = packet[start + _ICMP_HEADER_BYTES :]
-    if meaning is None or len(quoted) < _IPV6_HEADER_BYTES or quoted[0] >> 4 != 6:  # noqa: PLR2004
+    if meaning is None or len(quoted) < _IPV6_HEADER_BYTES or quoted[0] >> 4 != 6:
         return None
     word, text = meaning
     return Quote(

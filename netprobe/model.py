@@ -18,6 +18,7 @@ The way of a packet, which the segments name, and the taps that see it::
 from __future__ import annotations
 
 import enum
+from functools import cache
 from ipaddress import ip_address
 from typing import Final
 
@@ -37,6 +38,7 @@ class Family(Symbol):
     IPV6 = "ipv6"
 
     @classmethod
+    @cache
     def of(cls, address: str) -> Family:
         """The family of an address in text form; `ValueError` where it is none."""
         return cls.IPV4 if ip_address(address).version == 4 else cls.IPV6
@@ -93,7 +95,7 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Inventory(msgspec.Struct, frozen=True, kw_only=True):
-    """What the user asked for: the hosts, and which probes, modes and ports (None or absent: the defaults)."""
+    """What the user asked for: hosts, and which probes, modes and ports (None, absent: the defaults)."""
 
     hosts: tuple[Host, ...]
     probes: tuple[str, ...] | None = None
@@ -182,8 +184,8 @@ class Answer(Symbol):
     """
     What came back for one probe packet, and how far on its way to the source.
 
-    ACCEPT is a SYN-ACK, or in a session the peer's payload. RST_INSTEAD: a RST reached the source although what
-    the destination sent was an ACCEPT.
+    ACCEPT is a SYN-ACK, or in a session the peer's payload. RST_INSTEAD: a RST reached the source although
+    what the destination sent was an ACCEPT.
     """
 
     NONE = "none"
@@ -220,7 +222,8 @@ class Refusal(msgspec.Struct, frozen=True, gc=False):
     """
     Refusals that were heard: by which address ("" where the packet does not tell), and in which words.
 
-    `word` is what the verdict makes of them, `reason` what was on the wire: `ICMP 3/13 …`, `RST …`, an errno's name.
+    `word` is what the verdict makes of them, `reason` what was on the wire: `ICMP 3/13 …`, `RST …`, an
+    errno's name.
     """
 
     word: Word

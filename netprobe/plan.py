@@ -18,50 +18,56 @@ from netprobe.probes import Probe, registry
 from netprobe.template import MAX_FLOWS
 
 
-class Range(NamedTuple):
-    """Attempt numbers: the first, and how many."""
+class Attempts(NamedTuple):
+    """Numbers of attempts: the first, and how many."""
 
     first: int
-    count: int
+    total: int
 
     @property
     def mask(self) -> int:
         """The bits of these attempts."""
-        return ((1 << self.count) - 1) << self.first
+        return ((1 << self.total) - 1) << self.first
 
 
-FIRST: Final = Range(0, 8)
+FIRST: Final = Attempts(0, 8)
 """The first round, of which `--count` says how many are used."""
-BURST: Final = Range(8, 10)
+BURST: Final = Attempts(8, 10)
 """A miss is confirmed before it is called one (design trap 10)."""
-PATTERN: Final = Range(18, 24)
-"""Some came and some did not: eight source ports, three packets each, tell loss from a dead member of a bundle."""
+PATTERN: Final = Attempts(18, 24)
+"""
+Some came and some did not: eight source ports, three packets each, tell loss from a dead member of a bundle.
+"""
 SAME_PORT: Final = 3
-SLOW: Final = Range(42, 6)
+SLOW: Final = Attempts(42, 6)
 """Asked again when refusals have tokens again (design trap 11)."""
-FRESH_PORT: Final = Range(48, 4)
+FRESH_PORT: Final = Attempts(48, 4)
 """From another source port: does a packet get through to which no earlier packet can have opened the way?"""
-OUTPUT: Final = Range(52, 8)
+OUTPUT: Final = Attempts(52, 8)
 """Sent through the source's own OUTPUT chain only to see whether it lets them out."""
 CONFIRM_MASK: Final = BURST.mask | PATTERN.mask | SLOW.mask
 
-DEFAULT_COUNT: Final = 5
 DEFAULT_RATE: Final = 5000.0
 DEFAULT_TIMEOUT_S: Final = 1.0
 
-SOURCE_PORTS: Final = Range(61000, 4500)
-"""Above the kernel's default ephemeral range (32768-60999): no live connection of the host has such a port."""
+_FEWEST, _FIRST_ROUND_PACKETS = 3, 2000
+
+SOURCE_PORTS: Final = (61000, 4500)
+"""
+Above the kernel's default ephemeral range (32768-60999): no live connection of the host has such a port.
+"""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """
     How to probe.
 
-    `count` packets a flow in the first round; `rate` packets a second and host at most; `timeout_s` the longest
-    wait for what may still arrive; `depth` `syn` or `session`; `families` those to probe.
+    `count` packets a flow in the first round (None: `usual_count`); `rate` packets a second and host at most;
+    `timeout_s` the longest wait for what may still arrive; `depth` `syn` or `session`; `families` those to
+    probe.
     """
 
-    count: int = DEFAULT_COUNT
+    count: int | None = None
     rate: float = DEFAULT_RATE
     timeout_s: float = DEFAULT_TIMEOUT_S
     depth: str = "session"
@@ -78,6 +84,15 @@ def probes(inventory: Inventory) -> list[Probe]:
     else:
         wanted = set(known)
     return [probe for name, probe in known.items() if name in wanted]
+
+
+def usual_count(flows: int, hosts: int) -> int:
+    """
+    How many packets each flow gets in the first round.
+
+    More packets find a way that loses some more surely; what they cost is bounded for each host.
+    """
+    return max(_FEWEST, min(FIRST.total, _FIRST_ROUND_PACKETS * hosts // max(1, flows)))
 
 
 def flows(inventory: Inventory, families: Iterable[Family] = tuple(Family)) -> list[Flow]:
@@ -104,7 +119,9 @@ def flows(inventory: Inventory, families: Iterable[Family] = tuple(Family)) -> l
                         )
                     )
     if len(found) >= MAX_FLOWS:
-        message = f"{len(found)} flows are more than one run can number ({MAX_FLOWS}): probe fewer hosts at a time"
+        message = (
+            f"{len(found)} flows are more than one run can number ({MAX_FLOWS}): probe fewer hosts at a time"
+        )
         raise ValueError(message)
     return found
 

@@ -1,4 +1,4 @@
-"""One agent on one host: start it, ask it, end it; every failure is one `HostLost` with its reason."""
+"""One agent on one host: start it, ask it, end it; every failure is one `HostLostError` with its reason."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _READ_BYTES: Final = 1 << 18
 _T = TypeVar("_T")
 
 
-class HostLost(Exception):
+class HostLostError(Exception):
     """An agent that did not start, died, talked garbage or hung; the text is the reason, in one line."""
 
 
@@ -33,7 +33,7 @@ class Session:
 
     def __init__(self, host: Host) -> None:
         self.host = host
-        self.lost: HostLost | None = None
+        self.lost: HostLostError | None = None
         self._conversation = wire.Conversation()
         self._process: trio.Process | None = None
         self._waiting: dict[int, tuple[trio.Event, list[wire.Reply]]] = {}
@@ -43,8 +43,10 @@ class Session:
         self._writing = trio.Lock()
 
     async def start(self, nursery: trio.Nursery, timeout_s: float = START_TIMEOUT_S) -> None:
-        """Start the agent and wait for its hello; `HostLost` where it does not come within `timeout_s`."""
-        argv = transports.registry()[self.host.connection.type].argv(self.host, bundle.command(self.host.python))
+        """Start the agent and wait for its hello; `HostLostError` where none comes within `timeout_s`."""
+        argv = transports.registry()[self.host.connection.type].argv(
+            self.host, bundle.command(self.host.python)
+        )
         try:
             self._process = await trio.lowlevel.open_process(
                 argv,
@@ -70,8 +72,8 @@ class Session:
         """
         Ask, and wait for the answer.
 
-        Raises `HostLost` where none comes within `timeout_s` or the session is lost already, `wire.AgentError`
-        where the agent answers with an error.
+        Raises `HostLostError` where none comes within `timeout_s` or the session is lost already,
+        `wire.AgentError` where the agent answers with an error.
         """
         if self.lost is not None:
             raise self.lost
@@ -123,7 +125,7 @@ class Session:
             return
         try:
             async for data in process.stdout:
-                for reply in self._conversation.receive(data):
+                for reply in self._conversation.receive(bytes(data)):
                     self._deliver(reply)
                 if self._conversation.greeted:
                     self._greeted.set()
@@ -162,10 +164,10 @@ class Session:
         replies.append(reply)
         answered.set()
 
-    def _lose(self, reason: str) -> HostLost:
+    def _lose(self, reason: str) -> HostLostError:
         """Note that the host is lost, wake everybody who waits, and stop the process."""
         if self.lost is None:
-            self.lost = HostLost(reason)
+            self.lost = HostLostError(reason)
             for answered, _replies in self._waiting.values():
                 answered.set()
             self._greeted.set()

@@ -25,9 +25,9 @@ class Key(msgspec.Struct, frozen=True):
     """
     What tells this run's packets from all others: a 32-bit nonce, and an 8-byte mark.
 
-    The nonce is mixed into every tag. The mark stands in the packet beside the tag, whole in tunnel packets and
-    its first two bytes as the window of a TCP SYN, because 32 bits alone would let a busy host's own traffic
-    pass for ours now and then.
+    The nonce is mixed into every tag. The mark stands in the packet beside the tag, whole in tunnel packets
+    and its first two bytes as the window of a TCP SYN, because 32 bits alone would let a busy host's own
+    traffic pass for ours now and then.
     """
 
     nonce: int
@@ -36,7 +36,9 @@ class Key(msgspec.Struct, frozen=True):
     @classmethod
     def fresh(cls) -> Key:
         """A new random key; the window that it implies is never zero, which would be a closed one."""
-        return cls(nonce=secrets.randbits(32), mark=bytes([secrets.randbits(7) | 0x40]) + secrets.token_bytes(7))
+        return cls(
+            nonce=secrets.randbits(32), mark=bytes([secrets.randbits(7) | 0x40]) + secrets.token_bytes(7)
+        )
 
     @property
     def window(self) -> int:
@@ -65,9 +67,9 @@ class Template(msgspec.Struct, frozen=True, kw_only=True):
     """
     One packet from its outer IP header on, or one payload, and the byte offsets of what differs per packet.
 
-    `tags` are where the 32-bit tag goes, `idents` where its low 16 bits go (the IPv4 identification, so that a
-    router that quotes only 8 bytes of payload still names the flow), `source_port` where the source port goes
-    unless it is fixed. A payload (`network=False`) has no addresses and no checksums.
+    `tags` are where the 32-bit tag goes, `idents` where its low 16 bits go (the IPv4 identification, so that
+    a router that quotes only 8 bytes of payload still names the flow), `source_port` where the source port
+    goes unless it is fixed. A payload (`network=False`) has no addresses and no checksums.
     """
 
     data: bytes

@@ -2,9 +2,9 @@
 Evidence to verdict: pure tables, no I/O, no clock.
 
 Every probe packet has a fate: how far it was seen, and what came back how far. Two tables give each fate an
-outcome, one for datagrams (which nobody answers) and one for TCP. The outcomes of all packets of a flow make its
-verdict: one that passed is proof that the network can; some passed and some lost is `degraded`; none passed is
-blocked where the furthest of them was lost, because all that comes before let at least one through.
+outcome, one for datagrams (which nobody answers) and one for TCP. The outcomes of all packets of a flow make
+its verdict: one that passed is proof that the network can; some passed and some lost is `degraded`; none
+passed is blocked where the furthest of them was lost, because all that comes before let at least one through.
 
 A word that was heard about a lost packet (an ICMP error, an errno) turns `filtered` into `rejected` or
 `unreachable`; it never makes a packet lost that was seen to arrive.
@@ -82,10 +82,15 @@ def _tcp_table() -> dict[tuple[Seen, Answer], Outcome]:
         (Seen.AT_SOCKET, Answer.RST): _CLOSED,
         (Seen.AT_SOCKET, Answer.RST_INSTEAD): _rejected(Segment.RETURN_PATH),
     }
-    for seen, lost in ((Seen.UNSENT, egress), (Seen.SENT, egress), (Seen.LEFT, path), (Seen.AT_INTERFACE, ingress)):
+    for seen, lost in (
+        (Seen.UNSENT, egress),
+        (Seen.SENT, egress),
+        (Seen.LEFT, path),
+        (Seen.AT_INTERFACE, ingress),
+    ):
         table[seen, Answer.NONE] = _filtered(lost)
-        # An answer to a probe that the destination never saw is somebody else's. One that was seen leaving the
-        # destination was made there, in front of its kernel, whatever became of it.
+        # An answer to a probe that the destination never saw is somebody else's. One that was seen leaving
+        # the destination was made there, in front of its kernel, whatever became of it.
         table[seen, Answer.ACCEPT_LEFT] = _intercepted(ingress)
         table[seen, Answer.ACCEPT_AT_INTERFACE] = _intercepted(lost)
         table[seen, Answer.ACCEPT] = _intercepted(lost)
@@ -124,10 +129,7 @@ _TELLING: Final = {
 
 def outcome(protocol: Protocol, fate: Fate) -> Outcome:
     """What one fate means."""
-    if protocol is Protocol.TCP:
-        found = TCP[fate.seen, fate.answer]
-    else:
-        found = DATAGRAM[fate.seen]
+    found = TCP[fate.seen, fate.answer] if protocol is Protocol.TCP else DATAGRAM[fate.seen]
     if found.verdict is Verdict.FILTERED:
         return Outcome(SPOKEN[fate.word], found.segment)
     return found
@@ -170,7 +172,7 @@ def _probes(evidence: Evidence) -> tuple[Outcome, bool]:
 
 
 def _leaving(evidence: Evidence) -> Counter[Outcome]:
-    """Of the sends that test only the source's own OUTPUT: what became of them after they left does not count."""
+    """The sends that test only the source's own OUTPUT; what became of them outside does not count."""
     outcomes: Counter[Outcome] = Counter()
     for fate, count in evidence.output:
         outcomes[_OPEN if fate.seen >= Seen.LEFT else outcome(evidence.protocol, fate)] += count

@@ -1,9 +1,9 @@
 """
 What the coordinator and an agent say to each other, as types; and the sans-io core of the conversation.
 
-Requests and answers are JSON lines. A request has an `id` and a `verb`, its answer that `id` and either `ok` or
-`error`. Before the agent's hello anything may come (a login banner, a shell profile that prints); after it,
-a line that is no answer means that the agent cannot be trusted any more.
+Requests and answers are JSON lines. A request has an `id` and a `verb`, its answer that `id` and either `ok`
+or `error`. Before the agent's hello anything may come (a login banner, a shell profile that prints); after
+it, a line that is no answer means that the agent cannot be trusted any more.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class AgentError(Exception):
 
 
 class Tap(msgspec.Struct, omit_defaults=True):
-    """A socket to open: `packet` (AF_PACKET, counted), `raw` (a raw IP socket) or `keep` (packets are kept)."""
+    """A socket to open: `packet` (AF_PACKET), `raw` (a raw IP socket), `keep` (AF_PACKET, kept whole)."""
 
     kind: str
     point: str
@@ -139,7 +139,7 @@ def source_port(flow: int, attempt: int, ports: tuple[int, int, int]) -> int:
 
 
 class Fired(msgspec.Struct):
-    """How many packets went to the kernel, in how many seconds, and which it refused: errno's name and masks."""
+    """How many packets went to the kernel, in how many seconds, and which it refused, by errno's name."""
 
     sent: int
     elapsed: float
@@ -191,9 +191,9 @@ class Collected(msgspec.Struct):
     What the taps saw since the last collection.
 
     `sightings` are (point, kind, masks); `origins` (kind, source address, TTL, flows) of what arrived at an
-    interface; `rtts` (flow, microseconds); `kept` (point, packet from its IP header on); `drops` how many packets
-    each point lost for want of room; `served` the sessions whose request came through, `resent` the flows of
-    those whose answer had to be sent again.
+    interface; `rtts` (flow, microseconds); `kept` (point, packet from its IP header on); `drops` how many
+    packets each point lost for want of room; `served` the sessions whose request came through, `resent` the
+    flows of those whose answer had to be sent again.
     """
 
     sightings: list[tuple[str, str, Masks]]
@@ -269,7 +269,9 @@ class Conversation:
             if text:
                 self.noise.append(text)
             if len(self.noise) > _MAX_NOISE_LINES:
-                message = f"{_MAX_NOISE_LINES} lines, and none of them an agent's hello; the last: {_quote(line)}"
+                message = (
+                    f"{_MAX_NOISE_LINES} lines, and none of them an agent's hello; the last: {_quote(line)}"
+                )
                 raise ProtocolError(message) from None
             return
         if hello.protocol != PROTOCOL:

@@ -1,13 +1,13 @@
 """The connecting end of TCP sessions: connect, say the request, accept nothing but the exact answer."""
 
+import contextlib
 import errno
 import os
 import select
 import socket
-import struct
 
 from netprobe.agent import wire
-from netprobe.agent.listeners import reset_on_close, retransmissions
+from netprobe.agent.listeners import reset_on_close, tcp_info
 from netprobe.agent.templates import ATTEMPT_BITS, Template
 
 TYPE_CHECKING = False
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from netprobe.agent.loop import Loop
 
 _IP_BIND_ADDRESS_NO_PORT = 24  # linux/include/uapi/linux/in.h
-_RTT_AT, _INFO_BYTES = 68, 72  # struct tcp_info, linux/include/uapi/linux/tcp.h
 _READ_BYTES = 65536
 
 NOTHING, CONNECTED, ANSWERED = 0, 1, 2
@@ -46,7 +45,7 @@ class Connect:
         self.timeout_s = wire.number(request.get("timeout"), "timeout", 0.001, 60)
         self._parallel = wire.integer(request.get("parallel"), "parallel", 1, 10000)
         self._done = done
-        self._results: "list[list[object]]" = []
+        self._results: list[list[object]] = []
         sessions = [
             self._session(wire.items(each, "sessions", 6), templates)
             for each in wire.items(request.get("sessions"), "sessions")
@@ -59,15 +58,15 @@ class Connect:
         flow = wire.integer(values[0], "sessions.flow", 0, (1 << 32 - ATTEMPT_BITS) - 1)
         source, destination = (wire.address(value, "sessions.address") for value in values[1:3])
         if len(source) != len(destination):
-            raise wire.BadRequest("sessions: two addresses of one family")
+            raise wire.RequestError("sessions: two addresses of one family")
         family = socket.AF_INET if len(source) == 4 else socket.AF_INET6
         tag = self._nonce ^ (flow << ATTEMPT_BITS | self._attempt)
         return _Wanted(
             flow,
             family,
-            (socket.inet_ntop(family, source), 0),
+            (wire.address_text(source), 0),
             (
-                socket.inet_ntop(family, destination),
+                wire.address_text(destination),
                 wire.integer(values[3], "sessions.port", 1, 65535),
             ),
             wire.member(values[4], "sessions.template", templates).payload(tag),
@@ -128,12 +127,10 @@ class _Session:
         try:
             self._handle.setblocking(False)
             reset_on_close(self._handle)
-            try:
-                # The port is chosen at connect, by the whole 4-tuple: ports are not the limit of a large run.
+            # The port is chosen at connect, by the whole 4-tuple: ports are not the limit of a large run.
+            # Before Linux 4.2 bind chooses it, which serves as well.
+            with contextlib.suppress(OSError):
                 self._handle.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
-            except OSError:
-                # Before Linux 4.2 bind chooses the port, which serves as well.
-                pass
             self._handle.bind(wanted.source)
             number = self._handle.connect_ex(wanted.destination)
         except OSError as error:
@@ -142,22 +139,31 @@ class _Session:
         if number not in (0, errno.EINPROGRESS):
             self._end(number)
             return
-        run.loop.watch(self._handle.fileno(), self._writable, select.EPOLLOUT)
         run.loop.later(run.timeout_s, lambda: self._end(errno.ETIMEDOUT))
+        # On a short way the handshake is over already.
+        if not self._say():
+            run.loop.watch(self._handle.fileno(), self._writable, select.EPOLLOUT)
+
+    def _say(self) -> bool:
+        """Say the request, or end; False while the handshake lasts."""
+        try:
+            # A fresh connection takes a payload of this size whole.
+            self._handle.send(self._wanted.request)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            self._end(error.errno or 0)
+            return True
+        self._stage = CONNECTED
+        self._run.loop.watch(self._handle.fileno(), self._readable, select.EPOLLIN)
+        return True
 
     def _writable(self, _events: int) -> None:
         number = self._handle.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if number:
             self._end(number)
-            return
-        self._stage = CONNECTED
-        try:
-            # A fresh connection takes a payload of this size whole.
-            self._handle.send(self._wanted.request)
-        except OSError as error:
-            self._end(error.errno or 0)
-            return
-        self._run.loop.watch(self._handle.fileno(), self._readable, select.EPOLLIN)
+        else:
+            self._say()
 
     def _readable(self, _events: int) -> None:
         try:
@@ -178,17 +184,9 @@ class _Session:
         if not self._open:
             return
         self._open = False
-        rtt = self._rtt()
-        resent = retransmissions(self._handle)
+        rtt, resent = tcp_info(self._handle)
         port = self._handle.getsockname()[1]
         self._run.loop.forget(self._handle.fileno())
         self._handle.close()
         name = errno.errorcode.get(number, os.strerror(number)) if number else ""
-        self._run.ended([self._wanted.flow, self._stage, name, rtt, resent, port])
-
-    def _rtt(self) -> int:
-        """The kernel's smoothed round-trip time in microseconds; 0 before the handshake."""
-        if self._stage == NOTHING:
-            return 0
-        info = self._handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_BYTES)
-        return int(struct.unpack_from("=I", info, _RTT_AT)[0]) if len(info) == _INFO_BYTES else 0
+        self._run.ended([self._wanted.flow, self._stage, name, rtt if self._stage else 0, resent, port])

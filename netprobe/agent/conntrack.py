@@ -17,20 +17,21 @@ _CTA_TUPLE_ORIG = 1
 _CTA_TUPLE_IP, _CTA_TUPLE_PROTO = 1, 2
 _CTA_IP = {4: (1, 2), 16: (3, 4)}  # source and destination, by the length of the packed address
 _CTA_PROTO_NUM, _CTA_PROTO_SRC_PORT, _CTA_PROTO_DST_PORT = 1, 2, 3
-_TRACKER = "/proc/sys/net/netfilter/nf_conntrack_max"
+_COUNT = "/proc/sys/net/netfilter/nf_conntrack_count"
 
 
 def conntrack(request: "dict[str, object]") -> "dict[str, object]":
     """
     Which of `tuples` ([protocol, source, destination, source port, destination port]) have an entry.
 
-    An entry is found by either of its directions. With `delete` those found are deleted. `tracking` is whether
-    this kernel tracks connections at all.
+    An entry is found by either of its directions. With `delete` those found are deleted. `tracking` is
+    whether this kernel tracks connections at all.
     """
+    tracking = os.path.exists(_COUNT)
+    if not tracking or _entries() == 0:
+        return {"tracking": tracking, "found": []}
     tuples = [_tuple(wire.items(each, "tuples", 5)) for each in wire.items(request.get("tuples"), "tuples")]
     delete = request.get("delete") is True
-    if not os.path.exists(_TRACKER):
-        return {"tracking": False, "found": []}
     found = []
     handle = netlink.Netlink(netlink.NETLINK_NETFILTER)
     try:
@@ -47,12 +48,18 @@ def conntrack(request: "dict[str, object]") -> "dict[str, object]":
     return {"tracking": True, "found": found}
 
 
+def _entries() -> int:
+    """How many entries the host has in all."""
+    with open(_COUNT) as count:
+        return int(count.read())
+
+
 def _tuple(values: "list[object]") -> bytes:
     protocol = wire.integer(values[0], "tuples.protocol", 0, 255)
     source, destination = (wire.address(value, "tuples") for value in values[1:3])
     ports = [wire.integer(value, "tuples.port", 0, 65535) for value in values[3:5]]
     if len(source) != len(destination):
-        raise wire.BadRequest("tuples: both addresses of one family")
+        raise wire.RequestError("tuples: both addresses of one family")
     source_at, destination_at = _CTA_IP[len(source)]
     transport = netlink.attribute(_CTA_PROTO_NUM, bytes([protocol]))
     if any(ports):
@@ -67,4 +74,3 @@ def _tuple(values: "list[object]") -> bytes:
         ),
         netlink.nested(_CTA_TUPLE_PROTO, transport),
     )
-

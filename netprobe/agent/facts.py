@@ -10,14 +10,18 @@ import time
 from netprobe.agent import netlink, wire
 
 CAP_NET_ADMIN, CAP_NET_RAW = 12, 13  # linux/include/uapi/linux/capability.h
-_TABLES = (("tcp", 6, socket.AF_INET), ("tcp6", 6, socket.AF_INET6), ("udp", 17, socket.AF_INET))
-_TABLES += (("udp6", 17, socket.AF_INET6),)
+_TABLES = (
+    ("tcp", 6, socket.AF_INET),
+    ("tcp6", 6, socket.AF_INET6),
+    ("udp", 17, socket.AF_INET),
+    ("udp6", 17, socket.AF_INET6),
+)
 _TCP_LISTEN = "0A"  # linux/include/net/tcp_states.h
 _MAX_PROCESSES = 20000
 
 
 def facts(request: "dict[str, object]") -> "dict[str, object]":
-    """All of it; `peers` are the addresses to look up routes to, `ports` ([protocol, port]) those of interest."""
+    """All of it, with the routes to `peers` and the holders of `ports` ([protocol, port])."""
     peers = [wire.text(each, "peers") for each in wire.items(request.get("peers", []), "peers")]
     wanted = set()
     for each in wire.items(request.get("ports", []), "ports"):
@@ -29,7 +33,7 @@ def facts(request: "dict[str, object]") -> "dict[str, object]":
         addresses = [
             [
                 str(links.get(index, {}).get("name", "")),
-                socket.inet_ntop(netlink.family_of(packed), packed),
+                wire.address_text(packed),
                 length,
             ]
             for index, packed, length in netlink.addresses(handle)
@@ -42,7 +46,7 @@ def facts(request: "dict[str, object]") -> "dict[str, object]":
         "kernel": uname.release,
         "machine": uname.machine,
         "hostname": uname.nodename,
-        "python": "%d.%d.%d" % sys.version_info[:3],
+        "python": ".".join(map(str, sys.version_info[:3])),
         "executable": sys.executable,
         "uid": os.geteuid(),
         "capabilities": capabilities(),
@@ -63,24 +67,17 @@ def capabilities() -> int:
     return 0
 
 
-def _route(
-    handle: netlink.Netlink, peer: str, links: "dict[int, dict[str, object]]"
-) -> "dict[str, object]":
+def _route(handle: netlink.Netlink, peer: str, links: "dict[int, dict[str, object]]") -> "dict[str, object]":
     try:
         found = netlink.route(handle, wire.address(peer, "peers"))
     except OSError as error:
         return {"error": errno.errorcode.get(error.errno or 0, str(error))}
     link = links.get(found.interface, {})
-    gateway = None
-    if found.gateway:
-        gateway = socket.inet_ntop(netlink.family_of(found.next_hop), found.next_hop)
-    source = None
-    if found.source is not None:
-        source = socket.inet_ntop(netlink.family_of(found.source), found.source)
+    next_hop = wire.address_text(found.next_hop)
     return {
         "interface": link.get("name", ""),
-        "gateway": gateway,
-        "source": source,
+        "gateway": None if next_hop == peer else next_hop,
+        "source": None if found.source is None else wire.address_text(found.source),
         "mtu": link.get("mtu", 0),
     }
 
@@ -88,7 +85,8 @@ def _route(
 def _ports(wanted: "set[tuple[int, int]]") -> "list[list[object]]":
     """Who holds each wanted port: [protocol, address, port, program or "" where that cannot be told]."""
     held = []
-    for table, protocol, family in _TABLES:
+    # The kernel walks all its connections for each of these tables.
+    for table, protocol, family in _TABLES if wanted else ():
         for address, port, inode in _sockets(table, protocol, family):
             if (protocol, port) in wanted:
                 held.append((protocol, address, port, inode))
@@ -121,23 +119,23 @@ def _sockets(table: str, protocol: int, family: int) -> "list[tuple[str, int, in
 def _unhex(digits: str, family: int) -> str:
     # The kernel prints each 32-bit word of the address in the machine's byte order.
     words = [int(digits[at : at + 8], 16) for at in range(0, len(digits), 8)]
-    return socket.inet_ntop(family, struct.pack("=%dI" % len(words), *words))
+    return socket.inet_ntop(family, struct.pack(f"={len(words)}I", *words))
 
 
 def _programs(inodes: "set[int]") -> "dict[int, str]":
     """The names of the programs that own these sockets; those of other users are visible to root only."""
-    wanted = {"socket:[%d]" % inode: inode for inode in inodes}
-    found: "dict[int, str]" = {}
+    wanted = {f"socket:[{inode}]": inode for inode in inodes}
+    found: dict[int, str] = {}
     if not wanted:
         return found
     own = str(os.getpid())
     for pid in [name for name in os.listdir("/proc") if name.isdigit() and name != own][:_MAX_PROCESSES]:
         try:
-            for name in os.listdir("/proc/%s/fd" % pid):
-                target = os.readlink("/proc/%s/fd/%s" % (pid, name))
+            for name in os.listdir(f"/proc/{pid}/fd"):
+                target = os.readlink(f"/proc/{pid}/fd/{name}")
                 if target in wanted:
-                    with open("/proc/%s/comm" % pid) as comm:
-                        found[wanted[target]] = "%s (pid %s)" % (comm.read().strip(), pid)
+                    with open(f"/proc/{pid}/comm") as comm:
+                        found[wanted[target]] = f"{comm.read().strip()} (pid {pid})"
         except OSError:
             # It has ended meanwhile, or is not ours to look at.
             continue

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 _WAYS = ("kernel", "link")
 _TICK_S = 0.004
 _TICK_PACKETS = 64
-_NEIGHBOUR_WAIT_S = 3.5  # three requests, one a second (net.ipv4.neigh.default.mcast_solicit, retrans_time_ms)
+_NEIGHBOUR_WAIT_S = (
+    3.5  # three requests, one a second (net.ipv4.neigh.default.mcast_solicit, retrans_time_ms)
+)
 _NEIGHBOUR_POLL_S = 0.02
 _FULL_QUEUE = (errno.ENOBUFS, errno.EAGAIN)
 _FULL_QUEUE_TRIES = 50
@@ -39,15 +41,15 @@ class Shot:
         self.source = source
         self.addresses = source + destination
         self.destination = destination
-        self.text = socket.inet_ntop(netlink.family_of(destination), destination)
+        self.text = wire.address_text(destination)
 
 
 class Fire:
     """
     One volley: every shot once for each attempt, attempt by attempt, so that the packets of a flow lie apart.
 
-    `done` is called with the answer when the last packet has left. A packet that a full queue refused is tried
-    again; one that the kernel refused for good is reported with its errno by name.
+    `done` is called with the answer when the last packet has left. A packet that a full queue refused is
+    tried again; one that the kernel refused for good is reported with its errno by name.
     """
 
     def __init__(
@@ -69,24 +71,24 @@ class Fire:
             for each in wire.items(request.get("attempts"), "attempts", 2)
         )
         if first + count > 1 << ATTEMPT_BITS:
-            raise wire.BadRequest("attempts: at most %d in all" % (1 << ATTEMPT_BITS))
+            raise wire.RequestError(f"attempts: at most {1 << ATTEMPT_BITS} in all")
         low, span, self._same_port = (
             wire.integer(each, "ports", 1, 65535) for each in wire.items(request.get("ports"), "ports", 3)
         )
         if low + span > 1 << 16:
-            raise wire.BadRequest("ports: they end at 65535")
+            raise wire.RequestError("ports: they end at 65535")
         self._low, self._span = low, span
         shots = [
             self._shot(wire.items(each, "shots", 4), templates)
             for each in wire.items(request.get("shots"), "shots")
         ]
         self._queue = ((attempt, shot) for attempt in range(first, first + count) for shot in shots)
-        self._errors: "dict[str, dict[int, int]]" = {}
+        self._errors: dict[str, dict[int, int]] = {}
         self._sent = 0
         self._full = 0
         self._started = time.monotonic()
         # Opened before the first packet: that we may not open a socket says nothing about any flow.
-        self._sockets: "dict[bytes, socket.socket]" = {}
+        self._sockets: dict[bytes, socket.socket] = {}
         for source in {shot.source for shot in shots} if self._way == "kernel" else ():
             self._sockets[source] = _raw_socket(source)
         if self._way == "link":
@@ -94,8 +96,8 @@ class Fire:
             self._packet_socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
             self._packet_socket.setblocking(False)
             self._sockets[b""] = self._packet_socket
-        self._links: "dict[bytes, tuple[str, bytes]]" = {}
-        self._unreachable: "dict[bytes, str]" = {}
+        self._links: dict[bytes, tuple[str, bytes]] = {}
+        self._unreachable: dict[bytes, str] = {}
         if self._way == "link":
             Neighbours(loop, {shot.addresses: shot.destination for shot in shots}, self._begin)
         else:
@@ -107,9 +109,9 @@ class Fire:
         flow = wire.integer(values[1], "shots.flow", 0, (1 << 32 - ATTEMPT_BITS) - 1)
         source, destination = (wire.address(value, "shots.address") for value in values[2:4])
         if not template.network or netlink.family_of(source) != netlink.family_of(destination):
-            raise wire.BadRequest("shots: a packet template, and two addresses of one family")
+            raise wire.RequestError("shots: a packet template, and two addresses of one family")
         if len(source) != (4 if template.version == 4 else 16):
-            raise wire.BadRequest("shots: addresses of the template's family")
+            raise wire.RequestError("shots: addresses of the template's family")
         return Shot(template, flow, source, destination)
 
     def _begin(self, links: "dict[bytes, tuple[str, bytes]]", errors: "dict[bytes, str]") -> None:
@@ -125,19 +127,25 @@ class Fire:
             if following is None:
                 self._finish()
                 return
-            if not self._send(*following):
-                self._loop.later(_TICK_S, lambda: self._again(following))
+            if not self._send(following):
+                self._again(following)
                 return
         self._loop.later(0 if allowed > _TICK_PACKETS else _TICK_S, self._tick)
 
     def _again(self, refused: "tuple[int, Shot]") -> None:
-        if self._send(*refused):
-            self._tick()
-        else:
-            self._loop.later(_TICK_S, lambda: self._again(refused))
+        """Try a packet again that a full queue refused, a little later."""
 
-    def _send(self, attempt: int, shot: Shot) -> bool:
+        def again() -> None:
+            if self._send(refused):
+                self._tick()
+            else:
+                self._again(refused)
+
+        self._loop.later(_TICK_S, again)
+
+    def _send(self, packet: "tuple[int, Shot]") -> bool:
         """Send one packet; False where it must be tried again."""
+        attempt, shot = packet
         try:
             self._emit(attempt, shot)
         except OSError as error:
@@ -186,7 +194,7 @@ def _raw_socket(source: bytes) -> socket.socket:
     handle = socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW)
     handle.setblocking(False)
     # Bound, so that routing by source address (ip rule) does as for real traffic.
-    handle.bind((socket.inet_ntop(family, source), 0))
+    handle.bind((wire.address_text(source), 0))
     return handle
 
 
@@ -207,10 +215,10 @@ class Neighbours:
         self._loop = loop
         self._ready = ready
         self._netlink = netlink.Netlink(netlink.NETLINK_ROUTE)
-        self._found: "dict[bytes, tuple[str, bytes]]" = {}
-        self._errors: "dict[bytes, str]" = {}
-        self._waiting: "dict[tuple[int, bytes], list[bytes]]" = {}
-        self._names: "dict[int, str]" = {}
+        self._found: dict[bytes, tuple[str, bytes]] = {}
+        self._errors: dict[bytes, str] = {}
+        self._waiting: dict[tuple[int, bytes], list[bytes]] = {}
+        self._names: dict[int, str] = {}
         self._deadline = time.monotonic() + _NEIGHBOUR_WAIT_S
         links = netlink.links(self._netlink)
         for key, destination in destinations.items():

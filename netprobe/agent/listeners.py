@@ -21,7 +21,8 @@ _HOLD_S = 5.0
 _ACCEPT_BATCH = 64
 _READ_BYTES = 65536
 _TCP = 6
-_TOTAL_RETRANS_AT, _INFO_BYTES = 100, 104  # struct tcp_info, linux/include/uapi/linux/tcp.h
+# struct tcp_info, linux/include/uapi/linux/tcp.h: tcpi_rtt at 68, tcpi_total_retrans at 100.
+_INFO = struct.Struct("=68xI28xI")
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -30,10 +31,13 @@ def reset_on_close(handle: socket.socket) -> None:
     handle.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
 
 
-def retransmissions(handle: socket.socket) -> int:
-    """How many segments of a connection had to be sent again (tcpi_total_retrans)."""
-    info = handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_BYTES)
-    return int(struct.unpack_from("=I", info, _TOTAL_RETRANS_AT)[0]) if len(info) == _INFO_BYTES else 0
+def tcp_info(handle: socket.socket) -> "tuple[int, int]":
+    """A connection's smoothed round-trip time in microseconds, and how many segments it sent again."""
+    info = handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO.size)
+    if len(info) < _INFO.size:
+        return 0, 0
+    rtt, resent = _INFO.unpack(info)
+    return rtt, resent
 
 
 class Listeners:
@@ -42,9 +46,9 @@ class Listeners:
     def __init__(self, loop: "Loop") -> None:
         self.loop = loop
         self.nonce = 0
-        self._held: "list[socket.socket]" = []
-        self._served: "dict[int, int]" = {}
-        self._resent: "list[int]" = []
+        self._held: list[socket.socket] = []
+        self._served: dict[int, int] = {}
+        self._resent: list[int] = []
 
     def listen(self, request: "dict[str, object]", templates: "list[Template]") -> "dict[str, object]":
         """
@@ -86,7 +90,9 @@ class Listeners:
                 # Bound only to keep the kernel from answering "port unreachable"; nobody reads it.
                 filters.attach(handle, filters.DROP_ALL)
             handle.setblocking(False)
-            handle.bind((socket.inet_ntop(family, address), port))
+            # What is accepted inherits it.
+            reset_on_close(handle)
+            handle.bind((wire.address_text(address), port))
             if protocol == _TCP:
                 handle.listen(_BACKLOG)
                 self.loop.watch(handle.fileno(), lambda _events: self._accept(handle, speech))
@@ -102,8 +108,6 @@ class Listeners:
             except OSError:
                 # Nobody is left in the queue, or the peer has gone again.
                 return
-            handle.setblocking(False)
-            reset_on_close(handle)
             if speech is None:
                 handle.close()
             else:
@@ -141,7 +145,7 @@ class _Served:
         self._handle = handle
         self._request, self._answer = speech
         self._heard = b""
-        self._flow: "int | None" = None
+        self._flow: int | None = None
         listeners.loop.watch(handle.fileno(), lambda _events: self._read())
         listeners.loop.later(_HOLD_S, self._close)
         # With a short way the request is often there already.
@@ -149,7 +153,7 @@ class _Served:
 
     def _read(self) -> None:
         try:
-            data = self._handle.recv(_READ_BYTES)
+            data = self._handle.recv(_READ_BYTES, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return
         except OSError:
@@ -167,13 +171,13 @@ class _Served:
             self._flow = number >> ATTEMPT_BITS
             self._listeners.heard(self._flow, number & (1 << ATTEMPT_BITS) - 1)
             try:
-                self._handle.send(self._answer.payload(tag))
+                self._handle.send(self._answer.payload(tag), socket.MSG_DONTWAIT)
             except OSError:
                 self._close()
 
     def _close(self) -> None:
         if self._handle.fileno() >= 0:
-            if self._flow is not None and retransmissions(self._handle):
+            if self._flow is not None and tcp_info(self._handle)[1]:
                 self._listeners.resent(self._flow)
             self._listeners.loop.forget(self._handle.fileno())
             self._handle.close()

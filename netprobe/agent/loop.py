@@ -15,8 +15,8 @@ class Loop:
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
-        self._handlers: "dict[int, Callable[[int], object]]" = {}
-        self._timers: "list[tuple[float, int, Callable[[], None]]]" = []
+        self._handlers: dict[int, Callable[[int], object]] = {}
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self._running = True
 

@@ -32,10 +32,10 @@ class Agent:
         self._lines = wire.Lines()
         self._taps = Taps(self._loop)
         self._listeners = Listeners(self._loop)
-        self._templates: "list[Template]" = []
+        self._templates: list[Template] = []
         self._nonce = 0
         self._heard = time.monotonic()
-        self._verbs: "dict[str, Callable[[dict[str, object], Callable[[dict[str, object]], None]], None]]" = {
+        self._verbs: dict[str, Callable[[dict[str, object], Callable[[dict[str, object]], None]], None]] = {
             "facts": lambda request, reply: reply(facts.facts(request)),
             "arm": self._arm,
             "listen": lambda request, reply: reply(self._listeners.listen(request, self._templates)),
@@ -69,7 +69,7 @@ class Agent:
         self._heard = time.monotonic()
         try:
             lines = self._lines.feed(data)
-        except wire.BadRequest as error:
+        except wire.RequestError as error:
             wire.send({"id": None, "error": str(error)})
             return
         for line in lines:
@@ -82,14 +82,14 @@ class Agent:
             number = wire.integer(request.get("id"), "id")
             verb = wire.one_of(request.get("verb"), "verb", tuple(self._verbs))
             self._verbs[verb](request, lambda result: wire.send({"id": number, "ok": result}))
-        except wire.BadRequest as error:
+        except wire.RequestError as error:
             wire.send({"id": number, "error": str(error)})
         except OSError as error:
             name = errno.errorcode.get(error.errno or 0, "OSError")
-            wire.send({"id": number, "error": "%s: %s" % (name, error.strerror or error), "errno": name})
+            wire.send({"id": number, "error": f"{name}: {error.strerror or error}", "errno": name})
         except Exception as error:  # noqa: BLE001 - a bug here must reach the coordinator, not end the agent
             traceback.print_exc()
-            wire.send({"id": number, "error": "the agent failed: %r" % error})
+            wire.send({"id": number, "error": f"the agent failed: {error!r}"})
 
     def _start(
         self,
@@ -101,7 +101,8 @@ class Agent:
 
     def _arm(self, request: "dict[str, object]", reply: "Callable[[dict[str, object]], None]") -> None:
         templates = [
-            Template(wire.fields(each, "templates")) for each in wire.items(request.get("templates"), "templates")
+            Template(wire.fields(each, "templates"))
+            for each in wire.items(request.get("templates"), "templates")
         ]
         result = self._taps.arm(request)
         self._templates = templates

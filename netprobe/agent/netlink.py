@@ -135,10 +135,9 @@ def family_of(packed: bytes) -> int:
 class Route:
     """Where the kernel would send a packet: interface index, next hop (packed), preferred source (packed)."""
 
-    def __init__(self, interface: int, next_hop: bytes, gateway: bool, source: "bytes | None") -> None:
+    def __init__(self, interface: int, next_hop: bytes, source: "bytes | None") -> None:
         self.interface = interface
         self.next_hop = next_hop
-        self.gateway = gateway
         self.source = source
 
 
@@ -162,7 +161,7 @@ def route(netlink: Netlink, destination: bytes, source: "bytes | None" = None) -
     if gateway is None and _RTA_VIA in found:
         gateway = found[_RTA_VIA][2:]  # struct rtvia: a gateway of the other family, RFC 5549
     interface = struct.unpack("=I", found[_RTA_OIF])[0] if _RTA_OIF in found else 0
-    return Route(interface, gateway or destination, gateway is not None, found.get(_RTA_PREFSRC))
+    return Route(interface, gateway or destination, found.get(_RTA_PREFSRC))
 
 
 def _neighbour_body(interface: int, next_hop: bytes, flags: int) -> bytes:
@@ -194,8 +193,8 @@ def resolve(netlink: Netlink, interface: int, next_hop: bytes) -> None:
 
 
 def links(netlink: Netlink) -> "dict[int, dict[str, object]]":
-    """All interfaces by index: name, MTU in bytes, ARPHRD_* type, link-layer address (hexadecimal), whether up."""
-    found: "dict[int, dict[str, object]]" = {}
+    """All interfaces by index: name, MTU in bytes, ARPHRD_* type, link-layer address, whether up."""
+    found: dict[int, dict[str, object]] = {}
     for body in netlink.dump(RTM_GETLINK, struct.pack("=BxHiII", 0, 0, 0, 0, 0)):
         _family, kind, index, flags, _change = struct.unpack_from("=BxHiII", body)
         values = attributes(body[16:])

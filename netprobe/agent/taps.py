@@ -1,9 +1,9 @@
 """
-Taps: sockets that see packets at two points of the host, and count those that carry a tag of this run.
+Taps: sockets that see packets at points of the host, and count those that carry a tag of this run.
 
-An AF_PACKET socket sees arriving packets before the host firewall and leaving ones after it; a raw IP socket
-sees arriving packets after INPUT. Each tap has a filter in the kernel, so that only packets of this run wake
-the agent up.
+An AF_PACKET socket sees arriving packets before the host firewall and leaving ones after it; a raw
+IP socket sees arriving packets after INPUT. Each tap has a filter in the kernel, so that only packets
+of this run wake the agent up.
 """
 
 import base64
@@ -30,6 +30,8 @@ _SNAP_BYTES = 2048
 _BATCH = 512
 _DRAIN_BATCHES = 64
 _KEPT_PACKETS = 20000
+_ATTEMPT_MASK = (1 << ATTEMPT_BITS) - 1
+_WORD = 0xFFFFFFFF
 
 _KINDS = ("packet", "raw", "keep")
 _BASES = ("transport", "payload")
@@ -41,42 +43,111 @@ class Sight:
     def __init__(self, request: "dict[str, object]") -> None:
         self.kind = wire.text(request.get("kind"), "sight.kind")
         self.protocol = wire.integer(request.get("protocol"), "sight.protocol", 0, 255)
-        self.payload = wire.one_of(request.get("base", "transport"), "sight.base", _BASES) == "payload"
-        self.tag_at = wire.integer(request.get("tag"), "sight.tag", 0, _SNAP_BYTES)
-        self.minus = wire.integer(request.get("minus", 0), "sight.minus")
-        self.matches = []
+        self._payload = wire.one_of(request.get("base", "transport"), "sight.base", _BASES) == "payload"
+        self._tag_at = wire.integer(request.get("tag"), "sight.tag", 0, _SNAP_BYTES)
+        self._minus = wire.integer(request.get("minus", 0), "sight.minus")
+        self._matches = []
         for each in wire.items(request.get("matches", []), "sight.matches"):
             offset, width, mask, value = (
                 wire.integer(part, "sight.matches") for part in wire.items(each, "sight.matches", 4)
             )
-            self.matches.append((offset, offset + width, mask, value))
+            self._matches.append((offset, offset + width, mask, value))
+
+    def tag(self, buffer: bytearray, transport: int, size: int) -> "int | None":
+        """The tag of the packet in `buffer`, its transport header at `transport`; None if not ours."""
+        base = transport
+        if self._payload:
+            base += (buffer[transport + 12] >> 4) * 4  # TCP's data offset, RFC 9293 §3.1
+        at = base + self._tag_at
+        if at + 4 > size:
+            return None
+        for start, end, mask, value in self._matches:
+            if int.from_bytes(buffer[base + start : base + end], "big") & mask != value:
+                return None
+        return (int.from_bytes(buffer[at : at + 4], "big") - self._minus) & _WORD
 
 
 class Sightings:
     """
-    What the taps have seen since the last `take`.
+    What the taps have seen since the last collection.
 
-    `masks` has, by (point, kind) and flow, one bit for each attempt; `origins` the source address and the TTL
-    of what arrived at an interface; `times` when a tag was first seen at (point, kind).
+    `masks` has, by (point, kind) and flow, a bit for each attempt; `origins` the flows by kind, source
+    address and TTL of what arrived at an interface; `left` and `back` when probes left and when
+    something came back, by tag; `kept` whole packets by point; `at_sockets` how many came to sockets.
     """
 
     def __init__(self) -> None:
-        self.masks: "dict[tuple[str, str], dict[int, int]]" = collections.defaultdict(dict)
-        self.origins: "dict[tuple[str, bytes, int], set[int]]" = collections.defaultdict(set)
-        self.left: "dict[int, float]" = {}
-        self.back: "dict[int, float]" = {}
-        self.kept: "list[tuple[str, bytes]]" = []
+        self.masks: dict[tuple[str, str], dict[int, int]] = collections.defaultdict(dict)
+        self.origins: dict[tuple[str, bytes, int], set[int]] = collections.defaultdict(set)
+        self.left: dict[int, float] = {}
+        self.back: dict[int, float] = {}
+        self.kept: list[tuple[str, bytes]] = []
         self.at_sockets = 0
 
     def rtts(self) -> "list[list[int]]":
-        """For each flow with an answer, the microseconds between a probe's leaving and that answer's arrival."""
-        best: "dict[int, float]" = {}
+        """For each flow that was answered, the shortest time from leaving to answer in microseconds."""
+        best: dict[int, float] = {}
         for tag, back in self.back.items():
             left = self.left.get(tag)
             if left is not None and back >= left:
                 flow = tag >> ATTEMPT_BITS
                 best[flow] = min(back - left, best.get(flow, back - left))
         return [[flow, int(1e6 * rtt)] for flow, rtt in best.items()]
+
+
+class Tap:
+    """One tap: its socket, and the point of the host that it stands at."""
+
+    def __init__(self, request: "dict[str, object]") -> None:
+        self.kind = wire.one_of(request.get("kind"), "tap.kind", _KINDS)
+        self.point = wire.text(request.get("point"), "tap.point")
+        program = [_instruction(each) for each in wire.items(request.get("filter"), "tap.filter")]
+        self.bare = None
+        """The protocol of a socket that delivers packets without their IP header: an IPv6 raw socket."""
+        if self.kind == "raw":
+            protocol = wire.integer(request.get("protocol"), "tap.protocol", 0, 255)
+            if request.get("version") == 4:
+                self.socket = socket.socket(socket.AF_INET, socket.SOCK_RAW, protocol)
+            else:
+                self.socket = socket.socket(socket.AF_INET6, socket.SOCK_RAW, protocol)
+                self.bare = protocol
+        else:
+            self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETH_P_ALL))
+        try:
+            self._prepare(program)
+        except OSError:
+            self.socket.close()
+            raise
+        self._dropped = 0
+
+    def _prepare(self, program: "list[tuple[int, int, int, int]]") -> None:
+        self.socket.setblocking(False)
+        filters.attach(self.socket, program)
+        try:
+            self.socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER_BYTES)
+        except OSError:
+            # Not our user namespace's to force: as much as net.core.rmem_max allows.
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
+        # A socket receives from its creation on; what came before the filter is not evidence.
+        try:
+            while True:
+                self.socket.recv(1)
+        except BlockingIOError:
+            return
+
+    def drops(self) -> int:
+        """How many packets were lost for want of room since the last time."""
+        if self.kind != "raw":
+            # Reading these statistics resets them.
+            statistics = self.socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8)
+            return int(struct.unpack("II", statistics)[1])
+        try:
+            meminfo = self.socket.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 9 * 4)
+        except OSError:
+            # Before Linux 4.12 a raw socket does not tell.
+            return 0
+        before, self._dropped = self._dropped, int(struct.unpack("9I", meminfo)[_MEMINFO_DROPS])
+        return self._dropped - before
 
 
 class Waiting:
@@ -92,100 +163,65 @@ class Taps:
 
     def __init__(self, loop: "Loop") -> None:
         self._loop = loop
-        self._sockets: "list[tuple[str, str, socket.socket]]" = []
+        self._taps: list[Tap] = []
         self._nonce = 0
         self._flows = 0
-        self._sights: "dict[int, list[Sight]]" = {}
+        self._sights: dict[int, list[Sight]] = {}
         self._buffer = bytearray(_SNAP_BYTES)
-        self._raw_drops: "dict[socket.socket, int]" = {}
-        self._waiting: "list[Waiting]" = []
-        self.sightings = Sightings()
+        self._waiting: list[Waiting] = []
+        self._seen = Sightings()
 
     def arm(self, request: "dict[str, object]") -> "dict[str, object]":
         """Open the taps of a request; all of them, or none and an error."""
-        self._nonce = wire.integer(request.get("nonce"), "nonce")
-        self._flows = wire.integer(request.get("flows"), "flows")
-        sights: "dict[int, list[Sight]]" = {}
+        nonce = wire.integer(request.get("nonce"), "nonce")
+        flows = wire.integer(request.get("flows"), "flows")
+        sights: dict[int, list[Sight]] = {}
         for each in wire.items(request.get("sights", []), "sights"):
             sight = Sight(wire.fields(each, "sights"))
             sights.setdefault(sight.protocol, []).append(sight)
-        self._sights = sights
-        opened: "list[tuple[str, str, socket.socket]]" = []
+        opened: list[Tap] = []
         try:
             for each in wire.items(request.get("taps", []), "taps"):
-                opened.append(self._open(wire.fields(each, "taps")))
-        except BaseException:
-            for _point, _kind, tap in opened:
-                tap.close()
+                opened.append(Tap(wire.fields(each, "taps")))  # noqa: PERF401 - what is open must be known
+        except (OSError, wire.RequestError):
+            for tap in opened:
+                tap.socket.close()
             raise
-        for point, kind, tap in opened:
-            self._sockets.append((point, kind, tap))
-            self._loop.watch(tap.fileno(), self._reader(point, kind, tap))
+        self._nonce, self._flows, self._sights = nonce, flows, sights
+        for tap in opened:
+            self._taps.append(tap)
+            self._loop.watch(tap.socket.fileno(), self._reader(tap))
         return {"taps": len(opened)}
 
-    def _open(self, request: "dict[str, object]") -> "tuple[str, str, socket.socket]":
-        kind = wire.one_of(request.get("kind"), "tap.kind", _KINDS)
-        point = wire.text(request.get("point"), "tap.point")
-        program = [_instruction(each) for each in wire.items(request.get("filter"), "tap.filter")]
-        if kind == "raw":
-            family = socket.AF_INET if request.get("version") == 4 else socket.AF_INET6
-            protocol = wire.integer(request.get("protocol"), "tap.protocol", 0, 255)
-            tap = socket.socket(family, socket.SOCK_RAW, protocol)
-        else:
-            tap = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETH_P_ALL))
-        tap.setblocking(False)
-        filters.attach(tap, program)
-        try:
-            tap.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER_BYTES)
-        except OSError:
-            # Not our user namespace's to force: as much as net.core.rmem_max allows.
-            tap.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
-        self._discard(tap)
-        return point, kind, tap
-
-    @staticmethod
-    def _discard(tap: socket.socket) -> None:
-        # A socket receives from its creation on; what came before the filter is not evidence.
-        try:
-            while True:
-                tap.recv(1)
-        except BlockingIOError:
-            return
-
-    def _read(self, point: str, kind: str, tap: socket.socket) -> bool:
-        """Read up to a batch of packets; whether there may be more."""
-        if kind == "keep":
-            return self._keep(point, tap)
-        # An IPv6 raw socket delivers packets without their IP header.
-        bare = tap.proto if kind == "raw" and tap.family == socket.AF_INET6 else None
-        return self._count(point, tap, bare)
-
-    def _reader(self, point: str, kind: str, tap: socket.socket) -> "Callable[[int], object]":
+    def _reader(self, tap: Tap) -> "Callable[[int], None]":
         def read(_events: int) -> None:
-            self._read(point, kind, tap)
+            self._read(tap)
             if self._waiting:
                 self._wake()
 
         return read
 
-    def _keep(self, point: str, tap: socket.socket) -> bool:
-        kept = self.sightings.kept
+    def _read(self, tap: Tap) -> bool:
+        """Read up to a batch of packets; whether there may be more."""
+        return self._keep(tap) if tap.kind == "keep" else self._count(tap)
+
+    def _keep(self, tap: Tap) -> bool:
+        kept = self._seen.kept
         for _ in range(_BATCH):
             try:
-                data = tap.recv(_SNAP_BYTES)
+                data = tap.socket.recv(_SNAP_BYTES)
             except BlockingIOError:
                 return False
             if len(kept) < _KEPT_PACKETS:
-                kept.append((point, data))
+                kept.append((tap.point, data))
         return True
 
-    def _count(self, point: str, tap: socket.socket, bare: "int | None") -> bool:
-        buffer = self._buffer
-        at_interface = point == "interface"
+    def _count(self, tap: Tap) -> bool:
+        buffer, receive, bare = self._buffer, tap.socket.recv_into, tap.bare
         now = time.monotonic()
         for _ in range(_BATCH):
             try:
-                size = tap.recv_into(buffer)
+                size = receive(buffer)
             except BlockingIOError:
                 return False
             if bare is not None:
@@ -195,112 +231,84 @@ class Taps:
             else:
                 protocol, transport = buffer[6], 40
             for sight in self._sights.get(protocol, ()):
-                tag = self._tag(sight, buffer, transport, size)
-                if tag is None:
-                    continue
-                flow = tag >> ATTEMPT_BITS
-                masks = self.sightings.masks[point, sight.kind]
-                masks[flow] = masks.get(flow, 0) | 1 << (tag & (1 << ATTEMPT_BITS) - 1)
-                if at_interface:
-                    version = buffer[0] >> 4
-                    source = bytes(buffer[12:16] if version == 4 else buffer[8:24])
-                    ttl = buffer[8 if version == 4 else 7]
-                    self.sightings.origins[sight.kind, source, ttl].add(flow)
-                    if sight.kind != "probe":
-                        self.sightings.back.setdefault(tag, now)
-                elif point == "socket":
-                    self.sightings.at_sockets += 1
-                elif sight.kind == "probe":
-                    self.sightings.left.setdefault(tag, now)
-                break
+                word = sight.tag(buffer, transport, size)
+                if word is not None:
+                    tag = word ^ self._nonce
+                    if tag >> ATTEMPT_BITS < self._flows:
+                        self._note(tap.point, sight.kind, tag, now)
+                        break
         return True
 
-    def _tag(self, sight: Sight, buffer: bytearray, transport: int, size: int) -> "int | None":
-        base = transport
-        if sight.payload:
-            base += (buffer[transport + 12] >> 4) * 4
-        at = base + sight.tag_at
-        if at + 4 > size:
-            return None
-        for start, end, mask, value in sight.matches:
-            if int.from_bytes(buffer[base + start : base + end], "big") & mask != value:
-                return None
-        tag = (int.from_bytes(buffer[at : at + 4], "big") - sight.minus & 0xFFFFFFFF) ^ self._nonce
-        return tag if tag >> ATTEMPT_BITS < self._flows else None
+    def _note(self, point: str, kind: str, tag: int, now: float) -> None:
+        """Note the packet in the buffer."""
+        seen, flow = self._seen, tag >> ATTEMPT_BITS
+        masks = seen.masks[point, kind]
+        masks[flow] = masks.get(flow, 0) | 1 << (tag & _ATTEMPT_MASK)
+        if point == "interface":
+            buffer = self._buffer
+            if buffer[0] >> 4 == 4:
+                source, ttl = bytes(buffer[12:16]), buffer[8]
+            else:
+                source, ttl = bytes(buffer[8:24]), buffer[7]
+            seen.origins[kind, source, ttl].add(flow)
+            if kind != "probe":
+                seen.back.setdefault(tag, now)
+        elif point == "socket":
+            seen.at_sockets += 1
+        elif kind == "probe":
+            seen.left.setdefault(tag, now)
 
-    def drain(self) -> None:
+    def _drain(self) -> None:
         """Read what has arrived by now; bounded, for a flood must not keep the agent from answering."""
-        for point, kind, tap in self._sockets:
+        for tap in self._taps:
             for _ in range(_DRAIN_BATCHES):
-                if not self._read(point, kind, tap):
+                if not self._read(tap):
                     break
 
     def when(self, expect: int, within_s: float, ready: "Callable[[], None]") -> None:
-        """Call `ready` once `expect` packets have come to sockets since the last `take`, or after `within_s`."""
-        self.drain()
+        """Call `ready` once `expect` packets have come to sockets since the last `take`, or after a time."""
+        self._drain()
         waiting = Waiting(expect, ready)
         self._waiting.append(waiting)
         self._loop.later(within_s, lambda: self._release(waiting))
         self._wake()
 
-    def _release(self, waiting: "Waiting") -> None:
+    def _release(self, waiting: Waiting) -> None:
         if waiting in self._waiting:
             self._waiting.remove(waiting)
             waiting.ready()
 
     def _wake(self) -> None:
-        for waiting in [each for each in self._waiting if self.sightings.at_sockets >= each.expect]:
+        for waiting in [each for each in self._waiting if self._seen.at_sockets >= each.expect]:
             self._release(waiting)
 
     def take(self) -> "dict[str, object]":
         """What was seen since the last time, and how many packets each point lost for want of room."""
-        self.drain()
-        seen, self.sightings = self.sightings, Sightings()
+        self._drain()
+        seen, self._seen = self._seen, Sightings()
         # Probes that left may be answered after this collection.
-        self.sightings.left = seen.left
+        self._seen.left = seen.left
+        drops: dict[str, int] = collections.defaultdict(int)
+        for tap in self._taps:
+            drops[tap.point] += tap.drops()
         return {
             "sightings": [
                 [point, kind, [[flow, mask] for flow, mask in masks.items()]]
                 for (point, kind), masks in seen.masks.items()
             ],
             "origins": [
-                [kind, _address(source), ttl, sorted(flows)]
+                [kind, wire.address_text(source), ttl, sorted(flows)]
                 for (kind, source, ttl), flows in seen.origins.items()
             ],
             "rtts": seen.rtts(),
             "kept": [[point, base64.b64encode(data).decode()] for point, data in seen.kept],
-            "drops": self._drops(),
+            "drops": drops,
         }
-
-    def _drops(self) -> "dict[str, int]":
-        drops: "dict[str, int]" = {}
-        for point, kind, tap in self._sockets:
-            if kind == "raw":
-                total = _raw_drops(tap)
-                lost = total - self._raw_drops.get(tap, 0)
-                self._raw_drops[tap] = total
-            else:
-                # Reading these statistics resets them.
-                lost = struct.unpack("II", tap.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))[1]
-            drops[point] = drops.get(point, 0) + lost
-        return drops
 
 
 def _instruction(value: object) -> "tuple[int, int, int, int]":
-    code, true, false, k = (wire.integer(part, "tap.filter") for part in wire.items(value, "tap.filter", 4))
+    parts = wire.items(value, "tap.filter", 4)
+    code, true, false, k = (wire.integer(part, "tap.filter") for part in parts)
     if code > 0xFFFF or true > 0xFF or false > 0xFF:
-        raise wire.BadRequest("tap.filter: no instruction of classic BPF")
+        raise wire.RequestError("tap.filter: no instruction of classic BPF")
     return code, true, false, k
-
-
-def _raw_drops(tap: socket.socket) -> int:
-    """How many packets a raw socket has lost in all; 0 before Linux 4.12, which does not tell."""
-    try:
-        meminfo = tap.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 9 * 4)
-    except OSError:
-        return 0
-    return int(struct.unpack("9I", meminfo)[_MEMINFO_DROPS])
-
-
-def _address(packed: bytes) -> str:
-    return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)

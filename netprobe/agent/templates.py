@@ -16,7 +16,8 @@ class Template:
     """
     One packet from its IP header on, or one payload.
 
-    `packet` and `payload` fill in what differs. Packets are patched in one buffer, which the next call changes.
+    `packet` and `payload` fill in what differs. Packets are patched in one buffer, which the next call
+    changes.
     """
 
     def __init__(self, request: "dict[str, object]") -> None:
@@ -39,7 +40,7 @@ class Template:
         if self.network:
             self.version = data[0] >> 4 if data else 0
             if self.version not in _HEADER_BYTES or self.size < _HEADER_BYTES[self.version]:
-                raise wire.BadRequest("template.data: neither an IPv4 nor an IPv6 packet")
+                raise wire.RequestError("template.data: neither an IPv4 nor an IPv6 packet")
             self._addresses_at = _ADDRESSES_AT[self.version]
             length = self.size - _HEADER_BYTES[self.version]
             protocol = data[_PROTOCOL_AT[self.version]]
@@ -54,7 +55,7 @@ class Template:
     def _checksum(self, values: "list[object]") -> "tuple[int, int, int, bool]":
         at, start, end = (wire.integer(each, "template.checksums", 0, self.size) for each in values[:3])
         if at % 2 or start % 2 or at + 2 > self.size or start > end:
-            raise wire.BadRequest("template.checksums: even offsets within the packet")
+            raise wire.RequestError("template.checksums: even offsets within the packet")
         return at // 2, start // 2, (end + 1) // 2, values[3] is True
 
     def packet(self, addresses: bytes, tag: int, port: int) -> memoryview:

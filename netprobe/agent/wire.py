@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 MAX_LINE_BYTES = 64 << 20
 
 
-class BadRequest(Exception):
+class RequestError(Exception):
     """A request that cannot be carried out as it stands; the text says which field, and what was expected."""
 
 
@@ -31,7 +31,7 @@ class Lines:
         if b"\n" not in data:
             if len(self._pending) > MAX_LINE_BYTES:
                 self._pending.clear()
-                raise BadRequest("a line of over %d bytes" % MAX_LINE_BYTES)
+                raise RequestError(f"a line of over {MAX_LINE_BYTES} bytes")
             return []
         *lines, rest = bytes(self._pending).split(b"\n")
         self._pending = bytearray(rest)
@@ -46,52 +46,52 @@ def send(message: "dict[str, object]") -> None:
 
 
 def parse(line: bytes) -> "dict[str, object]":
-    """One request; `BadRequest` unless it is a JSON object."""
+    """One request; `RequestError` unless it is a JSON object."""
     try:
         request = json.loads(line.decode("utf-8"))
     except ValueError as error:
-        raise BadRequest("not JSON: %s" % error) from None
+        raise RequestError(f"not JSON: {error}") from None
     except RecursionError:
-        raise BadRequest("not JSON: nested too deeply") from None
+        raise RequestError("not JSON: nested too deeply") from None
     if not isinstance(request, dict):
-        raise BadRequest("a request is an object, not %s" % type(request).__name__)
+        raise RequestError(f"a request is an object, not {type(request).__name__}")
     return request
 
 
 def integer(value: object, what: str, low: int = 0, high: int = 0xFFFFFFFF) -> int:
     """`value` as an integer within bounds (JSON's true is not one)."""
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise BadRequest("%s: expected an integer from %d to %d" % (what, low, high))
+        raise RequestError(f"{what}: expected an integer from {low} to {high}")
     return value
 
 
 def number(value: object, what: str, low: float, high: float) -> float:
     """`value` as a number within bounds."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-        raise BadRequest("%s: expected a number from %g to %g" % (what, low, high))
+        raise RequestError(f"{what}: expected a number from {low:g} to {high:g}")
     return float(value)
 
 
 def text(value: object, what: str) -> str:
     """`value` as a string."""
     if not isinstance(value, str):
-        raise BadRequest("%s: expected a string" % what)
+        raise RequestError(f"{what}: expected a string")
     return value
 
 
 def items(value: object, what: str, length: "int | None" = None) -> "list[object]":
     """`value` as a list, of a length where one is given."""
     if not isinstance(value, list):
-        raise BadRequest("%s: expected a list" % what)
+        raise RequestError(f"{what}: expected a list")
     if length is not None and len(value) != length:
-        raise BadRequest("%s: expected %d items, not %d" % (what, length, len(value)))
+        raise RequestError(f"{what}: expected {length} items, not {len(value)}")
     return value
 
 
 def fields(value: object, what: str) -> "dict[str, object]":
     """`value` as an object."""
     if not isinstance(value, dict):
-        raise BadRequest("%s: expected an object" % what)
+        raise RequestError(f"{what}: expected an object")
     return value
 
 
@@ -100,13 +100,13 @@ def octets(value: object, what: str) -> bytes:
     try:
         return base64.b64decode(text(value, what), validate=True)
     except binascii.Error:
-        raise BadRequest("%s: expected base64" % what) from None
+        raise RequestError(f"{what}: expected base64") from None
 
 
 def one_of(value: object, what: str, words: "tuple[str, ...]") -> str:
     """`value` as one of a few words."""
     if value not in words:
-        raise BadRequest("%s: expected one of %s" % (what, ", ".join(words)))
+        raise RequestError(f"{what}: expected one of {', '.join(words)}")
     return str(value)
 
 
@@ -116,7 +116,12 @@ def address(value: object, what: str) -> bytes:
     try:
         return socket.inet_pton(socket.AF_INET6 if ":" in written else socket.AF_INET, written)
     except (OSError, ValueError):
-        raise BadRequest("%s: %r is no address" % (what, written)) from None
+        raise RequestError(f"{what}: {written!r} is no address") from None
+
+
+def address_text(packed: bytes) -> str:
+    """A packed address in text form."""
+    return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)
 
 
 def member(value: object, what: str, sequence: "list[_Item]") -> "_Item":

@@ -1,8 +1,8 @@
 """
 A run: deploy, arm, fire, collect, confirm, judge.
 
-Everything is trio: one task for each agent, a deadline on every wait. A host that fails becomes a reason beside
-its flows; the others are tested on. However a run ends, its agents are ended first.
+Everything is trio: one task for each agent, a deadline on every wait. A host that fails becomes a reason
+beside its flows; the others are tested on. However a run ends, its agents are ended first.
 """
 
 from __future__ import annotations

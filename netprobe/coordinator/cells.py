@@ -29,7 +29,9 @@ _ARRIVALS: Final = FIRST.mask | CONFIRM_MASK
 
 def cells(crew: Crew, field: Field) -> tuple[Cell, ...]:
     """A cell for every flow."""
-    opposites = {(flow.probe, flow.family, flow.port, flow.src, flow.dst): flow for flow in field.flows}
+    opposites: dict[tuple[object, ...], Flow] = {
+        (flow.probe, flow.family, flow.port, flow.src, flow.dst): flow for flow in field.flows
+    }
     elsewhere = _elsewhere(field)
     return tuple(_cell(crew, field, flow, opposites, elsewhere.get(flow.number, ())) for flow in field.flows)
 
@@ -147,7 +149,7 @@ def _state(field: Field, flow: Flow, opposites: dict[tuple[object, ...], Flow]) 
     if opposite is None or not field.is_second(flow):
         return ""
     if sides.source.at(INTERFACE, Kind.PROBE, opposite.number):
-        return "the opposite direction was probed first and came through: a stateful device between may remember it"
+        return "the opposite direction came through first, and a stateful device between may remember it"
     return ""
 
 
@@ -168,7 +170,7 @@ def _ports(field: Field, flow: Flow) -> tuple[tuple[int, ...], tuple[int, ...]]:
         return (), ()
     through = passed(sides, flow, made)
     failing, passing = [], []
-    for first in range(PATTERN.first, PATTERN.first + PATTERN.count, SAME_PORT):
+    for first in range(PATTERN.first, PATTERN.first + PATTERN.total, SAME_PORT):
         group = ((1 << SAME_PORT) - 1) << first
         port = wire.source_port(flow.number, first, (*SOURCE_PORTS, SAME_PORT))
         if through & group == group:

@@ -10,7 +10,7 @@ import trio
 
 from netprobe import wire
 from netprobe.model import Host
-from netprobe.session import HostLost, Session
+from netprobe.session import HostLostError, Session
 
 FORKS: Final = 50
 """How many agents are started at a time: each start costs CPU on both sides, and sshd refuses floods."""
@@ -22,7 +22,8 @@ class Crew:
     """
     One session for each host.
 
-    `lost` says why a host takes no further part: its agent failed, or answered that it cannot do what was asked.
+    `lost` says why a host takes no further part: its agent failed, or answered that it cannot do what was
+    asked.
     """
 
     def __init__(self, hosts: Sequence[Host]) -> None:
@@ -37,7 +38,7 @@ class Crew:
             async with limit:
                 try:
                     await session.start(nursery)
-                except HostLost as error:
+                except HostLostError as error:
                     self.lost[session.host.name] = str(error)
 
         async with trio.open_nursery() as starters:
@@ -53,7 +54,7 @@ class Crew:
         async def ask(name: str, fields: msgspec.Struct) -> None:
             try:
                 answers[name] = await self._sessions[name].request(verb, fields, kind, timeout_s)
-            except HostLost as error:
+            except HostLostError as error:
                 self.lost.setdefault(name, str(error))
             except wire.AgentError as error:
                 self.lost.setdefault(name, f"the agent cannot {verb}: {error}")

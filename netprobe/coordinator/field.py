@@ -10,7 +10,7 @@ import msgspec
 from netprobe import plan
 from netprobe.evidence import Observations, Recogniser, Sides, complete, passed
 from netprobe.model import Family, Flow, Inventory, Protocol
-from netprobe.plan import SLOW, Range, Settings
+from netprobe.plan import SLOW, Attempts, Settings
 from netprobe.probes import Probe, registry
 from netprobe.probes.base import Application
 from netprobe.template import Key, Sight, Template
@@ -32,7 +32,7 @@ class Templates:
         return self._numbers[name]
 
     def packet(self, flow: Flow, *, fresh_port: bool = False) -> int:
-        """The probe packet of a flow; with `fresh_port` its source port is open although the probe fixes it."""
+        """The probe packet of a flow; with `fresh_port` its source port is open where the probe fixes it."""
         name = (flow.probe, flow.family, flow.port, fresh_port)
         if name not in self._numbers:
             template = registry()[flow.probe].packet(flow.family, flow.port, self._key)
@@ -54,12 +54,12 @@ class Field:
     """
     The state of a run.
 
-    `ending_at` are, by host, the flows that have an end there, at either side.
-    `reasons` say why a flow cannot be tested, by number. `holders` are the programs that hold a destination port,
-    by (host, protocol, port); `speeches` the request and the answer that our own listeners know, by (host, port).
-    `before` are, by host, the flows whose conntrack tuple had an entry there before the
-    run. `overflowed` counts the packets that each host's taps had no room for. `unasked` are silent flows that
-    were too many to be asked again slowly.
+    `ending_at` are, by host, the flows that have an end there, at either side. `reasons` say why a flow
+    cannot be tested, by number. `holders` are the programs that hold a destination port, by (host, protocol,
+    port); `speeches` the request and the answer that our own listeners know, by (host, port). `before` are,
+    by host, the flows whose conntrack tuple had an entry there before the run. `overflowed` counts the
+    packets that each host's taps had no room for. `unasked` are silent flows that were too many to be asked
+    again slowly.
     """
 
     def __init__(self, inventory: Inventory, settings: Settings) -> None:
@@ -129,7 +129,7 @@ class Field:
         """Those that nothing speaks against so far."""
         return [flow for flow in flows if flow.number not in self.reasons]
 
-    def missing(self, flows: Iterable[Flow], attempts: Range) -> list[Flow]:
+    def missing(self, flows: Iterable[Flow], attempts: Attempts) -> list[Flow]:
         """Those of which some packet of these attempts is not known to have got through."""
         return [flow for flow in self.testable(flows) if not complete(self.sides(flow), flow, attempts.mask)]
 
@@ -138,7 +138,7 @@ class Field:
         for flow in flows:
             self.reasons.setdefault(flow.number, reason)
 
-    def distrust(self, flows: Iterable[Flow], attempts: Range, dropped_before: dict[str, int]) -> None:
+    def distrust(self, flows: Iterable[Flow], attempts: Attempts, dropped_before: dict[str, int]) -> None:
         """Where taps lost packets during a volley, its misses are no evidence."""
         lossy = {name for name, dropped in self.overflowed.items() if dropped > dropped_before[name]}
         for flow in self.missing(flows, attempts) if lossy else ():
@@ -150,8 +150,8 @@ class Field:
         """
         Those of the attempts that are evidence of what arrives.
 
-        Not those that the taps had no room for; nor, of flows that share a conntrack entry with their opposite,
-        late ones that arrived, because by then the opposite direction has been through.
+        Not those that the taps had no room for; nor, of flows that share a conntrack entry with their
+        opposite, late ones that arrived, because by then the opposite direction has been through.
         """
         attempts &= ~self._distrusted.get(flow.number, 0)
         if self.shares_conntrack(flow):

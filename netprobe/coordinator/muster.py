@@ -44,9 +44,7 @@ class Muster:
             self._check_addresses(name, facts)
 
     def _check_privileges(self, name: str, facts: wire.Facts) -> None:
-        lacking = [
-            word for bit, word in _CAPABILITY_NAMES.items() if not facts.capabilities >> bit & 1
-        ]
+        lacking = [word for bit, word in _CAPABILITY_NAMES.items() if not facts.capabilities >> bit & 1]
         if not lacking:
             return
         reason = (
@@ -55,42 +53,50 @@ class Muster:
         )
         raw = not facts.capabilities >> _CAP_NET_RAW & 1
         self._field.exclude(
-            (flow for flow in self._field.ending_at[name] if raw or self._field.shares_conntrack(flow)), reason
+            (flow for flow in self._field.ending_at[name] if raw or self._field.shares_conntrack(flow)),
+            reason,
         )
 
     def _check_addresses(self, name: str, facts: wire.Facts) -> None:
         there = {ip_address(address) for _interface, address, _length in facts.addresses}
-        probed = {flow.src_address if flow.src == name else flow.dst_address for flow in self._field.ending_at[name]}
+        probed = {
+            flow.src_address if flow.src == name else flow.dst_address for flow in self._field.ending_at[name]
+        }
         for absent in sorted(address for address in probed if ip_address(address) not in there):
-            flows = (flow for flow in self._field.ending_at[name] if absent in (flow.src_address, flow.dst_address))
+            flows = (
+                flow for flow in self._field.ending_at[name] if absent in (flow.src_address, flow.dst_address)
+            )
             self._field.exclude(flows, f"{name} has no address {absent}")
 
     async def arm(self) -> None:
         """Open the taps of all hosts."""
-        requests = {name: self._arm(self._taps()) for name in self._facts}
-        await self._crew.ask("arm", requests, wire.Armed, ANSWER_TIMEOUT_S)
+        await self._arm(self._facts, self._taps())
 
     async def arm_payloads(self, names: Iterable[str]) -> None:
-        """Open taps for the payloads of sessions as well, which only a second look at failed sessions needs."""
+        """Open taps for the payloads of sessions as well, for a second look at sessions that failed."""
         sights = [sight for sight in self._field.sights if sight.base is Base.PAYLOAD]
-        taps = [self._packet_tap(LEFT, Direction.OUT, sights), self._packet_tap(INTERFACE, Direction.IN, sights)]
-        requests = {name: self._arm(taps) for name in names if name in self._facts}
-        await self._crew.ask("arm", requests, wire.Armed, ANSWER_TIMEOUT_S)
+        taps = [
+            self._packet_tap(LEFT, Direction.OUT, sights),
+            self._packet_tap(INTERFACE, Direction.IN, sights),
+        ]
+        await self._arm(names, taps)
 
-    def _arm(self, taps: list[wire.Tap]) -> wire.Arm:
+    async def _arm(self, names: Iterable[str], taps: list[wire.Tap]) -> None:
         field = self._field
-        return wire.Arm(
+        request = wire.Arm(
             nonce=field.key.nonce,
             flows=len(field.flows),
             sights=field.sights,
             taps=taps,
             templates=field.templates.all,
         )
+        await self._crew.ask("arm", dict.fromkeys(names, request), wire.Armed, ANSWER_TIMEOUT_S)
 
     def _taps(self) -> list[wire.Tap]:
         field = self._field
         sights = [sight for sight in field.sights if sight.base is Base.TRANSPORT]
-        # Resets are told apart by where they come in, and teardowns happen to every probe: not counted leaving.
+        # Resets are told apart by where they come in, and teardowns happen to every probe: not counted
+        # leaving.
         leaving = [sight for sight in sights if sight.kind is not Kind.RESET]
         taps = [
             self._packet_tap(LEFT, Direction.OUT, leaving),
@@ -125,7 +131,9 @@ class Muster:
         for flow in field.testable(field.flows):
             if flow.port is not None:
                 application = field.probes[flow.probe].application
-                speech = (None, None) if application is None else field.templates.speech(application)
+                speech: tuple[int | None, int | None] = (None, None)
+                if application is not None:
+                    speech = field.templates.speech(application)
                 sockets[flow.dst].setdefault((flow.protocol, flow.dst_address, flow.port), speech)
         requests = {
             name: wire.Listen(sockets=[(*where, *speech) for where, speech in theirs.items()])
@@ -185,4 +193,3 @@ class Muster:
 
 def _capabilities(mask: int) -> tuple[str, ...]:
     return tuple(word for bit, word in _CAPABILITY_NAMES.items() if mask >> bit & 1)
-

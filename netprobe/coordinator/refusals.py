@@ -1,10 +1,10 @@
 """
 Refusals that were not heard: silence is only silence when nobody was short of words.
 
-Linux gives out about one ICMP error a second to each destination, after a small burst (net.ipv4.icmp_ratelimit;
-design trap 11). A mesh fired at once therefore hears few of the refusals that it gets. So, when everything else
-is done, each silent flow is asked once more, a ration's time after the first round; and where somebody on its way
-is known to refuse, once more alone.
+Linux gives out about one ICMP error a second to each destination, after a small burst
+(net.ipv4.icmp_ratelimit; design trap 11). A mesh fired at once therefore hears few of the refusals that it
+gets. So, when everything else is done, each silent flow is asked once more, a ration's time after the first
+round; and where somebody on its way is known to refuse, once more alone.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from netprobe.coordinator.rounds import Rounds
 from netprobe.coordinator.volleys import Volleys
 from netprobe.evidence import fates
 from netprobe.model import Family, Flow, Seen, Segment, Verdict
-from netprobe.plan import CONFIRM_MASK, FIRST, SLOW, Range
+from netprobe.plan import CONFIRM_MASK, FIRST, SLOW, Attempts
 from netprobe.verdict import outcome
 
 _PERIOD_S: Final = 1.1
@@ -30,12 +30,15 @@ _MAX_TURNS: Final = 8
 _NEIGHBOUR_FAILED_S: Final = 3.4
 """A router says "host unreachable" when three requests for the neighbour, one a second, stayed unanswered."""
 _TRIES: Final = 3
-"""How often a flow is asked alone: what else is refused on the host, retransmissions say, draws on the ration too."""
-_TOGETHER: Final = Range(SLOW.first, 1)
+"""
+How often a flow is asked alone: what else is refused on the host, retransmissions say, draws on the ration
+too.
+"""
+_TOGETHER: Final = Attempts(SLOW.first, 1)
 
 
 class Ration(NamedTuple):
-    """Errors that one host may still be told: by whom (an address, "" for the routers between), in which family."""
+    """The errors that one host is told: by whom (an address, "" for the routers between), in a family."""
 
     listener: str
     by: str
@@ -52,7 +55,7 @@ class Refusals:
 
     async def ask_again(self, started: float) -> None:
         """Ask all silent flows together, then one by one those whose refusal may have been rationed."""
-        silent = self._silent(self._field.flows)
+        silent = self._silent(self._field.missing(self._field.flows, FIRST))
         if not silent:
             return
         after_s = max(0.0, started + _PERIOD_S - trio.current_time())
@@ -60,12 +63,13 @@ class Refusals:
         await self._volleys.settle(silent, _TOGETHER)
         for attempt in range(SLOW.first + 1, SLOW.first + 1 + _TRIES):
             for turn in self._turns(self._silent(silent)):
-                await self._rounds.fire(turn, Range(attempt, 1), after_s=_PERIOD_S)
-                await self._volleys.settle(turn, Range(attempt, 1))
+                await self._rounds.fire(turn, Attempts(attempt, 1), after_s=_PERIOD_S)
+                await self._volleys.settle(turn, Attempts(attempt, 1))
         unheard = [flow for flow in self._silent(silent) if not self._volleys.heard(flow)]
         left_s = started + _NEIGHBOUR_FAILED_S - trio.current_time()
         if unheard and left_s > 0:
-            # Nothing at all came through between these hosts: a router may still be looking for the neighbour.
+            # Nothing at all came through between these hosts: a router may still be looking for the
+            # neighbour.
             await self._volleys.listen({flow.src for flow in unheard}, left_s)
 
     def _silent(self, flows: Iterable[Flow]) -> list[Flow]:

@@ -1,11 +1,11 @@
 """
 The rounds of a run: a first look at everything, then a closer one at what did not come through.
 
-Flows whose two orientations share one conntrack entry (IP protocol 4, WireGuard) need an order of their own, so
-that no packet opens the way for a later one (design trap 2): arrivals are judged on packets that enter below the
-source's netfilter, one orientation of all pairs first, with all its confirmation; only then the other; and the
-sources' OUTPUT chains are tried last, by packets that never count as arrivals, with every entry that they make
-deleted in between.
+Flows whose two orientations share one conntrack entry (IP protocol 4, WireGuard) need an order of their own,
+so that no packet opens the way for a later one (design trap 2): arrivals are judged on packets that enter
+below the source's netfilter, one orientation of all pairs first, with all its confirmation; only then the
+other; and the sources' OUTPUT chains are tried last, by packets that never count as arrivals, with every
+entry that they make deleted in between.
 """
 
 from __future__ import annotations
@@ -16,21 +16,22 @@ from typing import Final
 
 import trio
 
+from netprobe import plan
 from netprobe.coordinator.field import Field
 from netprobe.coordinator.state import State
 from netprobe.coordinator.volleys import Volleys
 from netprobe.evidence import LEFT, passed
 from netprobe.model import Flow
-from netprobe.plan import BURST, FIRST, FRESH_PORT, OUTPUT, PATTERN, SAME_PORT, Range
+from netprobe.plan import BURST, FIRST, FRESH_PORT, OUTPUT, PATTERN, SAME_PORT, Attempts
 from netprobe.template import Kind
 
 LINK, KERNEL = "link", "kernel"
 
 _MAX_BURST_PACKETS: Final = 4000
 _MIN_BURST: Final = 5
-_FRESH: Final = Range(FRESH_PORT.first, 2)
-_SEND: Final = Range(OUTPUT.first, 2)
-_SEND_AGAIN: Final = Range(OUTPUT.first + 2, 4)
+_FRESH: Final = Attempts(FRESH_PORT.first, 2)
+_SEND: Final = Attempts(OUTPUT.first, 2)
+_SEND_AGAIN: Final = Attempts(OUTPUT.first + 2, 4)
 _LEAVING_S: Final = 0.2
 
 
@@ -63,16 +64,19 @@ class Rounds:
         # Where a session follows, its own segments will tell a way that loses some: one SYN opens it.
         once = [flow for flow in flows if self._field.will_hold_session(flow)]
         known = {flow.number for flow in once}
+        settings = self._field.settings
+        usual = plan.usual_count(len(self._field.flows), len(self._field.order))
+        count = min(settings.count or usual, FIRST.total)
         others = [flow for flow in flows if flow.number not in known]
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.fire, once, Range(FIRST.first, 1))
-            nursery.start_soon(self.fire, others, Range(FIRST.first, self._field.settings.count))
+            nursery.start_soon(self.fire, once, Attempts(FIRST.first, 1))
+            nursery.start_soon(self.fire, others, Attempts(FIRST.first, count))
         await self._volleys.settle(flows, FIRST)
         self._field.distrust(flows, FIRST, dropped)
         await self._confirm(flows)
 
     async def _volley(
-        self, flows: Sequence[Flow], attempts: Range, *, same_port: int = 1, fresh_port: bool = False
+        self, flows: Sequence[Flow], attempts: Attempts, *, same_port: int = 1, fresh_port: bool = False
     ) -> None:
         """Fire, each flow by its way, and settle."""
         dropped = dict(self._field.overflowed)
@@ -83,7 +87,7 @@ class Rounds:
     async def fire(
         self,
         flows: Sequence[Flow],
-        attempts: Range,
+        attempts: Attempts,
         *,
         same_port: int = 1,
         fresh_port: bool = False,
@@ -135,8 +139,8 @@ class Rounds:
     async def _burst(self, flows: Sequence[Flow]) -> None:
         # Many misses are no accident: the more of them, the fewer packets each needs.
         busiest = max(Counter(flow.src for flow in flows).values())
-        count = min(BURST.count, max(_MIN_BURST, _MAX_BURST_PACKETS // busiest))
-        await self._volley(flows, Range(BURST.first, count))
+        count = min(BURST.total, max(_MIN_BURST, _MAX_BURST_PACKETS // busiest))
+        await self._volley(flows, Attempts(BURST.first, count))
 
     def _passed(self, flow: Flow, attempts: int) -> int:
         return passed(self._field.sides(flow), flow, attempts)
@@ -151,8 +155,8 @@ class Rounds:
         """
         Flows that may lose packets for the same reason as these.
 
-        Single packets pass a way that loses half of them often enough. Where one flow of a probe or pair loses
-        some, the flows beside it deserve a closer look before they are called open.
+        Single packets pass a way that loses half of them often enough. Where one flow of a probe or pair
+        loses some, the flows beside it deserve a closer look before they are called open.
         """
         sources = {(flow.probe, flow.src) for flow in lossy}
         destinations = {(flow.probe, flow.dst) for flow in lossy}
@@ -182,7 +186,7 @@ class Rounds:
             await self._volley(assisted, _FRESH, fresh_port=True)
 
     async def _leaving(self, flows: Sequence[Flow]) -> None:
-        """Whether the sources' own OUTPUT chains and routes let flows out; what arrives of it does not count."""
+        """Whether the sources' own OUTPUT chains and routes let flows out; no arrival of these counts."""
         if not flows:
             return
         await self._state.forget()
@@ -192,20 +196,19 @@ class Rounds:
             await self._send(inside, _SEND_AGAIN)
         await self._state.forget()
 
-    async def _send(self, flows: Sequence[Flow], attempts: Range) -> None:
+    async def _send(self, flows: Sequence[Flow], attempts: Attempts) -> None:
         await self._volleys.fire(flows, attempts, way=KERNEL)
         await self._volleys.listen({flow.src for flow in flows}, 0)
         late = {flow.src for flow in self._field.testable(flows) if self._is_inside(flow, attempts)}
         if late:
             await self._volleys.listen(late, _LEAVING_S)
 
-    def _has_left(self, flow: Flow, attempts: Range) -> bool:
+    def _has_left(self, flow: Flow, attempts: Attempts) -> bool:
         left = self._field.observations[flow.src].at(LEFT, Kind.PROBE, flow.number)
         return left & attempts.mask == attempts.mask
 
-    def _is_inside(self, flow: Flow, attempts: Range) -> bool:
+    def _is_inside(self, flow: Flow, attempts: Attempts) -> bool:
         """Accepted by the kernel and not seen leaving: a queue, or a neighbour that is being looked for."""
         errors = self._field.observations[flow.src].errors.get(flow.number, {})
         refused = any(mask & attempts.mask for mask in errors.values())
         return not refused and not self._has_left(flow, attempts)
-

@@ -72,7 +72,9 @@ class Sessions:
             if flow.port is not None:
                 speech = self._field.speeches[flow.dst, flow.port]
                 theirs[flow.src].append((flow.number, flow.src_address, flow.dst_address, flow.port, *speech))
-        timeout_s = min(self._field.settings.timeout_s, _SESSION_S + self._volleys.slowest_rtt_s() * _ROUND_TRIPS)
+        timeout_s = min(
+            self._field.settings.timeout_s, _SESSION_S + self._volleys.slowest_rtt_s() * _ROUND_TRIPS
+        )
         requests = {
             name: wire.Connect(attempt=attempt, timeout=timeout_s, parallel=_PARALLEL, sessions=sessions)
             for name, sessions in theirs.items()

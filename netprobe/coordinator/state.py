@@ -19,32 +19,30 @@ class State:
     def __init__(self, crew: Crew, field: Field) -> None:
         self._crew = crew
         self._field = field
+        self._ours: dict[str, wire.Conntrack] = {}
 
     async def look(self) -> None:
         """Note which entries there are before the first packet."""
-        flows, found = await self._ask(delete=False)
-        for name, numbers in found.items():
-            self._field.before[name] = {flows[name][number].number for number in numbers}
-
-    async def forget(self) -> None:
-        """Delete the entries that were not there before."""
-        await self._ask(delete=True)
-
-    async def _ask(self, *, delete: bool) -> tuple[dict[str, list[Flow]], dict[str, list[int]]]:
-        before = self._field.before
-        flows: dict[str, list[Flow]] = {name: [] for name in before}
-        for flow in self._field.testable(self._field.flows):
-            if self._field.shares_conntrack(flow):
-                for name in (flow.src, flow.dst):
-                    if flow.number not in before[name]:
-                        flows[name].append(flow)
+        flows = {
+            name: [flow for flow in self._field.testable(theirs) if self._field.shares_conntrack(flow)]
+            for name, theirs in self._field.ending_at.items()
+        }
         requests = {
-            name: wire.Conntrack(tuples=[_tuple(flow) for flow in theirs], delete=delete)
+            name: wire.Conntrack(tuples=[_tuple(flow) for flow in theirs])
             for name, theirs in flows.items()
             if theirs
         }
         tracked = await self._crew.ask("conntrack", requests, wire.Tracked, ANSWER_TIMEOUT_S)
-        return flows, {name: result.found for name, result in tracked.items()}
+        for name, result in tracked.items():
+            before = set(result.found)
+            self._field.before[name] = {flows[name][number].number for number in before}
+            if result.tracking:
+                ours = [each for number, each in enumerate(requests[name].tuples) if number not in before]
+                self._ours[name] = wire.Conntrack(tuples=ours, delete=True)
+
+    async def forget(self) -> None:
+        """Delete the entries that were not there before."""
+        await self._crew.ask("conntrack", self._ours, wire.Tracked, ANSWER_TIMEOUT_S)
 
 
 def _tuple(flow: Flow) -> tuple[int, str, str, int, int]:

@@ -18,7 +18,7 @@ from netprobe.coordinator.crew import Crew
 from netprobe.coordinator.field import Field
 from netprobe.evidence import INTERFACE, LEFT
 from netprobe.model import Family, Flow, Protocol, Refusal
-from netprobe.plan import SOURCE_PORTS, Range
+from netprobe.plan import SOURCE_PORTS, Attempts
 from netprobe.template import Kind
 
 ANSWER_TIMEOUT_S: Final = 10.0
@@ -37,10 +37,10 @@ class Volleys:
         self._crew = crew
         self._field = field
 
-    async def fire(  # noqa: PLR0913 - the parts of one volley, all by name
+    async def fire(
         self,
         flows: Sequence[Flow],
-        attempts: Range,
+        attempts: Attempts,
         *,
         way: str,
         rate: float | None = None,
@@ -48,7 +48,7 @@ class Volleys:
         same_port: int = 1,
         fresh_port: bool = False,
     ) -> None:
-        """Fire the attempts of flows from all their sources at once; returns when the last packet has left."""
+        """Fire the attempts of flows from all their sources at once; return when the last has left."""
         field = self._field
         by_source: dict[str, list[Flow]] = defaultdict(list)
         for flow in field.testable(flows):
@@ -73,7 +73,7 @@ class Volleys:
             )
             for source, theirs in by_source.items()
         }
-        longest = max((len(theirs) for theirs in by_source.values()), default=0) * attempts.count / rate
+        longest = max((len(theirs) for theirs in by_source.values()), default=0) * attempts.total / rate
         timeout_s = ANSWER_TIMEOUT_S + after_s + 3 * longest + _NEIGHBOUR_S
         fired = await self._crew.ask("fire", requests, wire.Fired, timeout_s)
         for source, result in fired.items():
@@ -89,12 +89,12 @@ class Volleys:
         order, hosts = self._field.order, len(self._field.order)
         return sorted(flows, key=lambda flow: (order[flow.dst] - order[source]) % hosts)
 
-    async def settle(self, flows: Sequence[Flow], attempts: Range) -> None:
+    async def settle(self, flows: Sequence[Flow], attempts: Attempts) -> None:
         """
         Wait for what a volley brings, and collect it.
 
-        Ends as soon as everything has come. What is missing is waited for by the round-trip times that the run
-        has seen; between two hosts of which nothing has been heard, for the whole timeout.
+        Ends as soon as everything has come. What is missing is waited for by the round-trip times that the
+        run has seen; between two hosts of which nothing has been heard, for the whole timeout.
         """
         field = self._field
         started = trio.current_time()
@@ -107,8 +107,8 @@ class Volleys:
             if within_s <= 0:
                 return
 
-    def _may_come(self, flow: Flow, attempts: Range) -> bool:
-        """Whether anything can still come of a flow's packets: they left, and nobody said that they were refused."""
+    def _may_come(self, flow: Flow, attempts: Attempts) -> bool:
+        """Whether anything can still come of a flow's packets: they left, and nobody refused them."""
         source = self._field.observations[flow.src]
         left = source.at(LEFT, Kind.PROBE, flow.number) & attempts.mask
         return left != 0 and not source.was_refused(flow.number, left)
@@ -124,7 +124,7 @@ class Volleys:
         for name, result in collected.items():
             self._note(name, result)
 
-    def _expected(self, flows: Iterable[Flow], attempts: Range) -> dict[str, int]:
+    def _expected(self, flows: Iterable[Flow], attempts: Attempts) -> dict[str, int]:
         expected: dict[str, int] = defaultdict(int)
         for flow in flows:
             made = (self._field.observations[flow.src].sent.get(flow.number, 0) & attempts.mask).bit_count()
@@ -179,4 +179,3 @@ class Volleys:
             if quote is not None and found is not None:
                 flow, mask = found
                 observations.heard(flow.number, mask, Refusal(quote.word, quote.by, quote.reason))
-

@@ -19,7 +19,11 @@ _STATE_FLAGS: Final = _FIN | _SYN | _RST | _ACK
 
 
 def syn(family: Family, port: int | None, key: Key) -> Template:
-    """`Probe.packet` of every TCP probe: a SYN with the options that Linux sends; its sequence number is the tag, its window the run's mark."""
+    """
+    `Probe.packet` of every TCP probe: a SYN with the options that Linux sends.
+
+    Its sequence number is the tag, its window the run's mark.
+    """
     from scapy.layers.inet import TCP
 
     options = [("MSS", 1460), ("SAckOK", b""), ("Timestamp", (1, 0)), ("NOP", None), ("WScale", 7)]
@@ -35,8 +39,8 @@ def sights(key: Key) -> tuple[Sight, ...]:
     """
     The SYN, its SYN-ACK, the RST that refuses it, and the RST that ends a half-open connection.
 
-    A RST that answers a SYN acknowledges its sequence number plus one; one that answers a SYN-ACK carries that
-    number as its own (RFC 9293 §3.5.2).
+    A RST that answers a SYN acknowledges its sequence number plus one; one that answers a SYN-ACK carries
+    that number as its own (RFC 9293 §3.5.2).
     """
     tcp = Protocol.TCP
     return (

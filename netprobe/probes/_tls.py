@@ -37,7 +37,8 @@ def _client_hello(alpn: Sequence[str]) -> bytes:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    # One classical group keeps the message within one segment: a post-quantum share alone is over 1,100 bytes.
+    # One classical group keeps the message within one segment: a post-quantum share alone is over 1,100
+    # bytes.
     context.set_ecdh_curve("prime256v1")
     if alpn:
         context.set_alpn_protocols(list(alpn))

@@ -16,8 +16,8 @@ def vxlan(family: Family, port: int | None, key: Key, *, vni: int) -> Template:
     A VXLAN packet whose inner frame is addressed to nobody.
 
     The inner MAC addresses are locally administered and foreign, the inner IP addresses TEST-NET: a live
-    endpoint that unwraps the frame finds that it is not meant for it. Over IPv4 the outer checksum is zero, as
-    kernels send it (design trap 7).
+    endpoint that unwraps the frame finds that it is not meant for it. Over IPv4 the outer checksum is zero,
+    as kernels send it (design trap 7).
     """
     from scapy.layers.inet import IP, UDP
     from scapy.layers.l2 import Ether
@@ -34,7 +34,7 @@ def vxlan(family: Family, port: int | None, key: Key, *, vni: int) -> Template:
     return _outer.packet(
         family,
         Protocol.UDP,
-        outer / VXLAN(flags="Instance", vni=vni) / frame,
+        outer / (VXLAN(flags="Instance", vni=vni) / frame),
         tags=(_TAG_AT,),
         source_port=True,
     )
@@ -42,6 +42,4 @@ def vxlan(family: Family, port: int | None, key: Key, *, vni: int) -> Template:
 
 def sights(key: Key) -> tuple[Sight, ...]:
     """The packet, by the run's mark in the innermost payload."""
-    return (
-        Sight(kind=Kind.PROBE, protocol=Protocol.UDP, matches=mark_matches(_MARK_AT, key), tag=_TAG_AT),
-    )
+    return (Sight(kind=Kind.PROBE, protocol=Protocol.UDP, matches=mark_matches(_MARK_AT, key), tag=_TAG_AT),)

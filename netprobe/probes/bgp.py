@@ -33,7 +33,7 @@ def _open(kind: Kind) -> bytes:
     message = bgp.BGPOpen(
         my_as=_PRIVATE_AS,
         hold_time=_HOLD_TIMES[kind],
-        bgp_id="0.0.0.0",
+        bgp_id="192.0.2.4",  # becomes the tag
         opt_params=[bgp.BGPOptParam(param_type=2, param_value=capability) for capability in capabilities],
     )
     return bytes(bgp.BGPHeader(type=_OPEN) / message)

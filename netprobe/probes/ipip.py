@@ -16,10 +16,12 @@ def _packet(family: Family, _port: int | None, key: Key) -> Template:
     from scapy.layers.inet import IP, UDP
     from scapy.packet import Raw
 
-    # Nobody's addresses (RFC 5737) and a TTL of 1: a live tunnel endpoint that unwraps it has nowhere to put it.
+    # Nobody's addresses (RFC 5737) and a TTL of 1: a live tunnel endpoint that unwraps it has nowhere to put
+    # it.
     inner = IP(src="192.0.2.4", dst="198.51.100.4", ttl=1, id=0) / UDP(sport=9, dport=9, chksum=0)
     # An nft `reject` verifies the "checksum" of a protocol it does not know over the whole IP payload, and
-    # stays mute if it does not fit; the last two bytes make it fit (linux/net/netfilter/utils.c, nf_ip_checksum).
+    # stays mute if it does not fit; the last two bytes make it fit (linux/net/netfilter/utils.c,
+    # nf_ip_checksum).
     fit = Checksum(at=_FILL_AT, start=0, end=_PAYLOAD_BYTES, pseudo=False)
     return _outer.packet(
         family,
@@ -32,11 +34,7 @@ def _packet(family: Family, _port: int | None, key: Key) -> Template:
 
 
 def _sights(key: Key) -> tuple[Sight, ...]:
-    return (
-        Sight(
-            kind=Kind.PROBE, protocol=Protocol.IPIP, matches=mark_matches(_MARK_AT, key), tag=_TAG_AT
-        ),
-    )
+    return (Sight(kind=Kind.PROBE, protocol=Protocol.IPIP, matches=mark_matches(_MARK_AT, key), tag=_TAG_AT),)
 
 
 PROBE = Probe(

@@ -10,7 +10,8 @@ from netprobe.probes import _outer
 from netprobe.probes.base import Probe
 from netprobe.template import Key, Kind, Sight, Template, mark_matches
 
-# The handshake initiation (the WireGuard paper, §5.4.2): type, three reserved bytes, sender index, ephemeral …
+# The handshake initiation (the WireGuard paper, §5.4.2): type, three reserved bytes, sender index, ephemeral
+# …
 _INITIATION, _INITIATION_BYTES = 1, 148
 _UDP_BYTES = 8
 _TAG_AT, _MARK_AT = _UDP_BYTES + 4, _UDP_BYTES + 8
@@ -20,8 +21,8 @@ def _packet(family: Family, port: int | None, key: Key) -> Template:
     """
     A handshake initiation that no peer can answer.
 
-    Its mac1 (and all the rest) is noise, and a peer drops a message whose mac1 is not keyed with its own public
-    key before it looks at anything else (the paper, §5.3 and §5.4.4).
+    Its mac1 (and all the rest) is noise, and a peer drops a message whose mac1 is not keyed with its own
+    public key before it looks at anything else (the paper, §5.3 and §5.4.4).
     """
     from scapy.layers.inet import UDP
     from scapy.packet import Raw
@@ -38,9 +39,7 @@ def _packet(family: Family, port: int | None, key: Key) -> Template:
 
 
 def _sights(key: Key) -> tuple[Sight, ...]:
-    return (
-        Sight(kind=Kind.PROBE, protocol=Protocol.UDP, matches=mark_matches(_MARK_AT, key), tag=_TAG_AT),
-    )
+    return (Sight(kind=Kind.PROBE, protocol=Protocol.UDP, matches=mark_matches(_MARK_AT, key), tag=_TAG_AT),)
 
 
 def _probe(name: str, rank: int, family: Family, port: int) -> Probe:

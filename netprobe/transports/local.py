@@ -1,4 +1,4 @@
-"""This machine."""
+"""The machine that netprobe runs on."""
 
 from __future__ import annotations
 

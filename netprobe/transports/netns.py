@@ -9,7 +9,8 @@ from netprobe.transports.base import Transport, as_root
 
 
 def _argv(host: Host, remote: Sequence[str]) -> list[str]:
-    # nsenter rather than `ip netns exec`, which mounts a new /sys each time; the agent looks at nothing there.
+    # nsenter rather than `ip netns exec`, which mounts a new /sys each time; the agent looks at nothing
+    # there.
     return as_root(host, ["nsenter", f"--net=/run/netns/{host.connection.name}", "--", *remote])
 
 
