@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netprobe.model import Family, Flow, Inventory, Run, Segment, Verdict
+from netprobe.model import Family, Flow, Host, Inventory, Role, Run, Segment, Verdict
 from netprobe.modes import evaluate
 from netprobe.reports import Options, registry
 from netprobe.reports._squares import GLYPHS, MEANINGS, _fold
@@ -177,7 +177,7 @@ def test_flows_that_nothing_needs_are_counted_and_not_explained() -> None:
     fault = lambda flow: closed if flow.port == 443 else None  # noqa: E731
     text = rendered(run(Inventory(hosts=hosts("ab")), [fault]))
 
-    assert "Not open, and not needed\n   apiserver tcp/443: 2 closed; another port will do\n" in text
+    assert "Not open, and not needed\n   apiserver tcp/443: 2 closed; another port is enough\n" in text
     assert "Blocked" not in text
     assert "Closed" not in text
 
@@ -201,15 +201,30 @@ def test_many_reasons_and_causes_are_cut_short_unless_all_were_asked_for() -> No
     assert 16 == rendered(some_run, width=200, verbose=True).count("is a riddle (")
 
 
+def test_all_sources_of_a_host_are_counted_where_others_have_another_role() -> None:
+    """Three etcd hosts are no nodes, so `every other host` would be wrong."""
+    names = [f"node-{letter}" for letter in "abcdefgh"]
+    nodes = tuple(msgspec.structs.replace(host, roles=(Role.NODE,)) for host in hosts(names))
+    servers = tuple(
+        Host(name=f"etcd-{number}", addresses=(f"10.9.9.{number}",), roles=(Role.ETCD,))
+        for number in range(4)
+    )
+    faults = [where(is_(dst="node-b", probe="bgp"), PATH), where(is_(dst="etcd-1"), PATH)]
+    text = rendered(run(Inventory(hosts=(*nodes, *servers)), faults))
+
+    assert "etcd tcp/2379: all 8 sources → etcd-1 (8 flows)" in text
+    assert "bgp tcp/179: all 7 sources → node-b (7 flows)" in text
+
+
 def test_verbose_has_a_line_for_every_flow() -> None:
-    """With its verdict, segment, counts, caveats and detail."""
+    """With its verdict, segment, counts, caveats, detail, and the evidence where something is wrong."""
     some_run = five_hosts()
     lines = rendered(some_run, verbose=True).splitlines()
 
     assert "Every flow" == lines[0]
     assert "  bgp tcp/179 ipv4 node-a → node-b: open 5/5 0.25 ms" == lines[1]
     assert len(some_run.cells) == lines.index("") - 1
-    assert any("degraded @ path 7/15 [ecmp]" in line for line in lines)
+    assert any("degraded @ path 7/15 [ecmp] (15 sent, 15 left node-a, 7 reached" in line for line in lines)
 
 
 def test_colour_changes_no_letter() -> None:

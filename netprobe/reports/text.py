@@ -15,6 +15,7 @@ from typing import Final
 
 from netprobe import __version__
 from netprobe.diagnosis import Group, Route, Untested, What, diagnose
+from netprobe.diagnosis.evidence import in_one_line
 from netprobe.diagnosis.names import FEW, Names
 from netprobe.model import Caveat, Cell, Family, Run, Verdict
 from netprobe.modes import Matrix, ModeResult, RequiredFlow, evaluate, not_evaluated, required_flows
@@ -192,7 +193,7 @@ class _Text:
             return
         yield self._pen.bold("Not open, and not needed")
         for (what, is_alternative), verdicts in counts.items():
-            why = "another port will do" if is_alternative else "no mode in question needs it"
+            why = "another port is enough" if is_alternative else "no mode in question needs it"
             yield from self._pen.wrap(f"{what}: {_verdicts(verdicts)}; {why}", _INDENT, "  ")
 
     # What else there is to know.
@@ -281,17 +282,19 @@ class _Text:
         shown = routes if self._verbose else routes[:_FEW_ROUTES]
         for route in shown:
             if route.is_mesh:
-                yield f"{self._end(route.sources, (), every=route.from_all)} among themselves"
+                yield f"{self._end(route.sources, (), 'nodes' if route.from_all else '')} among themselves"
                 continue
             arrow = "↔" if route.both_ways else "→"
-            sources = self._end(route.sources, route.destinations, every=route.from_all)
-            destinations = self._end(route.destinations, route.sources, every=route.to_all)
+            every_source = "sources" if route.from_all else ""
+            every_destination = "destinations" if route.to_all else ""
+            sources = self._end(route.sources, route.destinations, every_source)
+            destinations = self._end(route.destinations, route.sources, every_destination)
             yield f"{sources} {arrow} {destinations}"
         if rest := routes[len(shown) :]:
             yield f"… and {sum(route.pairs for route in rest):,} pairs more"
 
-    def _end(self, hosts: Sequence[str], others: Sequence[str], *, every: bool) -> str:
-        """One end of a route: all hosts, all but a few, all that have this role, or these."""
+    def _end(self, hosts: Sequence[str], others: Sequence[str], every: str) -> str:
+        """One end of a route: all hosts, all but a few, all that there are (called `every`), or these."""
         lacking = [host for host in self._names.hosts if host not in {*hosts, *others}]
         everybody = "every other host" if others else "all hosts"
         # Where the other end is a list itself, "every other" makes the reader work it out.
@@ -299,7 +302,7 @@ class _Text:
         if is_rest and not lacking:
             return everybody
         if is_rest and every and len(hosts) > FEW:
-            return f"all {len(hosts):,} hosts with that role"
+            return f"all {len(hosts):,} {every}"
         text = self._list(hosts)
         if is_rest and len(text) > _LIST_WIDTH // 2 and len(lacking) < FEW:
             return f"{everybody} but {', '.join(self._names.short[host] for host in lacking)}"
@@ -335,6 +338,8 @@ class _Text:
             parts.append(f"[{', '.join(caveat.value for caveat in judgement.caveats)}]")
         if judgement.detail:
             parts.append(judgement.detail)
+        if judgement.verdict not in (Verdict.OPEN, Verdict.UNTESTED):
+            parts.append(f"({in_one_line(cell, self._names.short)})")
         return " ".join(parts)
 
 
