@@ -113,4 +113,6 @@ setup() {
         printf '%s\n' "$wanted" >"$stamp"
     fi
     exec 9<&-
+    # scapy makes the directory of its configuration where there is none. Not before: pip's has the user's index.
+    export XDG_CONFIG_HOME="$venv/.config"
 }

@@ -116,19 +116,21 @@ def _strays(pids: Iterable[int]) -> list[str]:
     return strays
 
 
-def _is_somebody_elses(name: str) -> bool:
-    """Whether the namespace carries the number of a living process outside this session, as a lab's does."""
-    owner = re.match(r"np-(\d+)-", name)
-    if owner is None:
-        return False
-    pid = int(owner[1])
-    return pid != os.getpid() and _runs(pid) and not _is_marked(pid)
+def _namespaces(*, of_the_dead: bool) -> set[str]:
+    """
+    The namespaces that a lab of this session made, by the number of its process in their names.
 
-
-def _namespaces() -> set[str]:
-    """The namespaces that a lab could have made, but for those of another session."""
+    Those of processes that ended may be another session's, which is about to take them away.
+    """
     names = {entry.name for entry in _NETNS.iterdir()} if _NETNS.exists() else set()
-    return {name for name in names if name.startswith("np-") and not _is_somebody_elses(name)}
+    return {name for name in names if name.startswith("np-") and _is_ours(name, of_the_dead=of_the_dead)}
+
+
+def _is_ours(name: str, *, of_the_dead: bool) -> bool:
+    owner = re.match(r"np-(\d+)-", name)
+    if owner is None or int(owner[1]) == os.getpid():
+        return True
+    return _is_marked(int(owner[1])) if _runs(int(owner[1])) else of_the_dead
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -147,23 +149,24 @@ def _session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def _leaves_nothing_behind(_session: None) -> Iterator[None]:
     """Fail the test that leaves a namespace, a child process or a temporary file."""
     temporary = Path(tempfile.gettempdir())
-    files, children, namespaces = set(temporary.iterdir()), _children(), _namespaces()
+    files, children = set(temporary.iterdir()), _children()
+    namespaces = _namespaces(of_the_dead=False)
     yield
     left = _strays(_children() - children)
-    left += [f"namespace {name}" for name in sorted(_namespaces() - namespaces)]
+    left += [f"namespace {name}" for name in sorted(_namespaces(of_the_dead=False) - namespaces)]
     left += [f"file {path}" for path in sorted(set(temporary.iterdir()) - files)]
     if left:
         pytest.fail(f"left behind: {'; '.join(left)}", pytrace=False)
 
 
-_AT_START: Final = _namespaces()
+_AT_START: Final = _namespaces(of_the_dead=True)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fail the session that leaves a process or a namespace, whichever test it was."""
     pids = {int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()} - {os.getpid()}
     left = _strays(pid for pid in pids if _is_marked(pid) and _runs(pid))
-    left += [f"namespace {name}" for name in sorted(_namespaces() - _AT_START)]
+    left += [f"namespace {name}" for name in sorted(_namespaces(of_the_dead=True) - _AT_START)]
     session.config.stash[_LEFT] = left
     if left:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
