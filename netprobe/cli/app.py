@@ -16,6 +16,7 @@ from netprobe.cli.completion import COMPLETION_VARIABLE, completion
 from netprobe.cli.demo import demo
 from netprobe.cli.errors import Refused, tell
 from netprobe.cli.inventory import inventory
+from netprobe.cli.output import abandon_stdout
 from netprobe.cli.run import run
 
 USAGE_STATUS: Final = 2  # design §1
@@ -80,8 +81,8 @@ def status_of(arguments: Sequence[str]) -> int:
             click.echo(f"Try '{context.command_path} --help'.", file=sys.stderr)
         return USAGE_STATUS
     except BrokenPipeError:
-        # Whoever read the output has enough. The interpreter flushes stdout once more when it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read the output has enough.
+        abandon_stdout()
         return BROKEN_PIPE_STATUS
     except BaseException as error:  # noqa: BLE001 - the last resort, which tells and does not go on
         return _status_of_failure(error)

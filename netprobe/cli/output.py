@@ -42,11 +42,19 @@ class Output:
         """Write the whole result. `Refused` when the target fails after all; stdout's reader may be gone."""
         if self._path is None:
             with _told(Path("stdout"), status=IO_STATUS):
-                click.echo(text, nl=False)
-                sys.stdout.flush()
+                self._print(text)
             return
         with _told(self._path, status=IO_STATUS):
             self._replace(self._path, text.encode())
+
+    @staticmethod
+    def _print(text: str) -> None:
+        try:
+            click.echo(text, nl=False)
+            sys.stdout.flush()
+        except OSError:
+            abandon_stdout()
+            raise
 
     def _try(self, path: Path) -> None:
         existing = _mode_of(path)
@@ -78,6 +86,11 @@ class Output:
         except BaseException:
             beside.unlink(missing_ok=True)
             raise
+
+
+def abandon_stdout() -> None:
+    """Let go of a stdout that takes no more: the interpreter would flush it once again when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _mode_of(path: Path) -> int | None:

@@ -73,8 +73,8 @@ def _check_count(_context: click.Context, _option: click.Parameter, value: int |
         return None
     from netprobe.plan import FIRST
 
-    if not 1 <= value <= FIRST.count:
-        raise click.BadParameter(f"{value} is not a number from 1 to {FIRST.count}.")
+    if not 1 <= value <= FIRST.total:
+        raise click.BadParameter(f"{value} is not a number from 1 to {FIRST.total}.")
     return value
 
 
