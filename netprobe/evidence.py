@@ -139,6 +139,9 @@ def unsendable(sides: Sides, flow: Flow, attempts: int) -> str:
 def fates(sides: Sides, flow: Flow, attempts: int) -> Fates:
     """What became of each of these attempts that were made, as a histogram."""
     source, destination, number = sides.source, sides.destination, flow.number
+    made = source.sent.get(number, 0) & attempts
+    if not made:
+        return ()
     errors = 0
     prohibited, unreachable = 0, 0
     for name, mask in source.errors.get(number, {}).items():
@@ -165,7 +168,6 @@ def fates(sides: Sides, flow: Flow, attempts: int) -> Fates:
         # refusal.
         reset = destination.at(INTERFACE, Kind.RESET, number) & ~source.at(SOCKET, Kind.ACCEPT, number)
         prohibited |= reset & answers[0]
-    made = source.sent.get(number, 0) & attempts
     return _histogram(made, errors, masks, answers, prohibited, unreachable)
 
 

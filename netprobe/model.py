@@ -206,7 +206,7 @@ class Word(Symbol):
     UNREACHABLE = "unreachable"
 
 
-class Fate(msgspec.Struct, frozen=True, gc=False):
+class Fate(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """What became of one probe packet."""
 
     seen: Seen
@@ -232,7 +232,7 @@ class Refusal(msgspec.Struct, frozen=True, gc=False):
     count: int = 1
 
 
-class Session(msgspec.Struct, frozen=True, kw_only=True):
+class Session(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
     The evidence of a TCP session with payload, held after the handshake probe passed.
 
@@ -268,11 +268,10 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     nat: str = ""
     failing_ports: tuple[int, ...] = ()
     passing_ports: tuple[int, ...] = ()
-    rtt_ms: float | None = None
     notes: tuple[str, ...] = ()
 
 
-class Judgement(msgspec.Struct, frozen=True, kw_only=True):
+class Judgement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A verdict with where, by whom, and why it deserves a second look; `detail` is one line of text."""
 
     verdict: Verdict
@@ -283,13 +282,18 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True):
-    """A flow with its verdict: a square of the matrix. `sent` and `arrived` count probe packets."""
+    """
+    A flow with its verdict: a square of the matrix.
+
+    `sent` and `arrived` count probe packets. Flows that look alike share one evidence.
+    """
 
     flow: Flow
     judgement: Judgement
     evidence: Evidence
     sent: int
     arrived: int
+    rtt_ms: float | None = None
 
 
 class HostReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

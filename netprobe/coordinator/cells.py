@@ -19,7 +19,7 @@ from netprobe.evidence import (
     session_fates,
     unsendable,
 )
-from netprobe.model import Cell, Evidence, Fates, Flow, Session
+from netprobe.model import Cell, Evidence, Fates, Flow, Judgement, Session
 from netprobe.plan import CONFIRM_MASK, FIRST, FRESH_PORT, OUTPUT, PATTERN, SAME_PORT, SOURCE_PORTS
 from netprobe.template import Kind
 from netprobe.verdict import judge
@@ -33,7 +33,14 @@ def cells(crew: Crew, field: Field) -> tuple[Cell, ...]:
         (flow.probe, flow.family, flow.port, flow.src, flow.dst): flow for flow in field.flows
     }
     elsewhere = _elsewhere(field)
-    return tuple(_cell(crew, field, flow, opposites, elsewhere.get(flow.number, ())) for flow in field.flows)
+    judged: dict[Evidence, tuple[Evidence, Judgement]] = {}
+    found = []
+    for flow in field.flows:
+        evidence = _evidence(crew, field, flow, opposites, elsewhere.get(flow.number, ()))
+        if evidence not in judged:
+            judged[evidence] = evidence, judge(evidence)
+        found.append(_cell(field, flow, *judged[evidence]))
+    return tuple(found)
 
 
 def _elsewhere(field: Field) -> dict[int, list[str]]:
@@ -46,22 +53,16 @@ def _elsewhere(field: Field) -> dict[int, list[str]]:
     return found
 
 
-def _cell(
-    crew: Crew,
-    field: Field,
-    flow: Flow,
-    opposites: dict[tuple[object, ...], Flow],
-    elsewhere: Iterable[str],
-) -> Cell:
-    evidence = _evidence(crew, field, flow, opposites, elsewhere)
+def _cell(field: Field, flow: Flow, evidence: Evidence, judgement: Judgement) -> Cell:
     sides = field.sides(flow)
     made = sides.source.sent.get(flow.number, 0) & _ARRIVALS
     return Cell(
         flow=flow,
-        judgement=judge(evidence),
+        judgement=judgement,
         evidence=evidence,
         sent=made.bit_count(),
         arrived=(made & sides.destination.at(SOCKET, Kind.PROBE, flow.number)).bit_count(),
+        rtt_ms=_rtt_ms(field, flow),
     )
 
 
@@ -89,7 +90,6 @@ def _evidence(
         nat=_nat(field, flow),
         failing_ports=failing,
         passing_ports=passing,
-        rtt_ms=_rtt_ms(field, flow),
         notes=tuple(_notes(field, flow, elsewhere)),
     )
 

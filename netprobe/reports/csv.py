@@ -45,7 +45,7 @@ def render(run: Run, _options: Options) -> str:
 
 
 def _fields(cell: Cell) -> tuple[str | int, ...]:
-    flow, judgement, rtt_ms = cell.flow, cell.judgement, cell.evidence.rtt_ms
+    flow, judgement, rtt_ms = cell.flow, cell.judgement, cell.rtt_ms
     return (
         printable(flow.probe),
         flow.family.value,

@@ -332,8 +332,8 @@ class _Text:
         if judgement.by:
             parts.append(f"by {judgement.by}")
         parts.append(f"{cell.arrived}/{cell.sent}")
-        if cell.evidence.rtt_ms is not None:
-            parts.append(f"{cell.evidence.rtt_ms:.2f} ms")
+        if cell.rtt_ms is not None:
+            parts.append(f"{cell.rtt_ms:.2f} ms")
         if judgement.caveats:
             parts.append(f"[{', '.join(caveat.value for caveat in judgement.caveats)}]")
         if judgement.detail:

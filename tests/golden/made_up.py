@@ -187,10 +187,10 @@ def cell(flow: Flow, outcome: Outcome | None) -> Cell:
             holder=outcome.holder,
             failing_ports=outcome.failing_ports,
             passing_ports=outcome.passing_ports,
-            rtt_ms=0.25 if tcp and outcome.verdict is Verdict.OPEN else None,
         ),
         sent=total,
         arrived=sum(count for fate, count in outcome.fates if fate.seen is Seen.AT_SOCKET),
+        rtt_ms=0.25 if tcp and outcome.verdict is Verdict.OPEN else None,
     )
 
 

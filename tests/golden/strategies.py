@@ -80,7 +80,6 @@ EVIDENCE = st.builds(
     nat=TEXT,
     failing_ports=tuples_of(PORT),
     passing_ports=tuples_of(PORT),
-    rtt_ms=st.none() | FINITE,
     notes=tuples_of(TEXT),
 )
 JUDGEMENTS = st.builds(
