@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Final
 
 import msgspec
@@ -34,6 +34,9 @@ _ERRNO_WORDS: Final[Mapping[str, tuple[Word, str]]] = {
     "EHOSTDOWN": (Word.UNREACHABLE, "the source's interface says the host is down (EHOSTDOWN)"),
     "ENETDOWN": (Word.UNREACHABLE, "the source's interface is down (ENETDOWN)"),
 }
+
+
+_RESETS: Final = ("ECONNRESET", "EPIPE", "ECONNREFUSED")
 
 
 class Refused(msgspec.Struct, frozen=True, gc=False):
@@ -93,13 +96,20 @@ class Observations:
         """Note a refusal of attempts of a flow."""
         self.refused.setdefault(flow, []).append(Refused(attempts, refusal))
 
+    def unsent(self, flow: int) -> int:
+        """The attempts of a flow that the kernel refused to send."""
+        mask = 0
+        for refused in self.errors.get(flow, {}).values():
+            mask |= refused
+        return mask
+
     def was_refused(self, flow: int, attempts: int) -> bool:
         """Whether a refusal of any of these attempts of a flow was heard."""
         return any(refused.attempts & attempts for refused in self.refused.get(flow, ()))
 
-    def refusers(self) -> set[str]:
-        """The addresses whose ICMP errors this host has heard."""
-        return {refused.refusal.by for heard in self.refused.values() for refused in heard}
+    def refusals(self) -> set[Refusal]:
+        """The ICMP errors that this host has heard."""
+        return {refused.refusal for heard in self.refused.values() for refused in heard}
 
     def flows_at(self, point: str, kind: Kind) -> Iterable[int]:
         """The flows that were seen at a point, whoever they were meant for."""
@@ -123,9 +133,23 @@ def passed(sides: Sides, flow: Flow, attempts: int) -> int:
     """Those of the attempts that got through, and for TCP back."""
     through = attempts & sides.destination.at(SOCKET, Kind.PROBE, flow.number)
     if through and flow.protocol is Protocol.TCP:
-        source = sides.source
-        through &= source.at(SOCKET, Kind.ACCEPT, flow.number) | source.at(SOCKET, Kind.RST, flow.number)
+        through &= sides.source.at(SOCKET, Kind.ACCEPT, flow.number)
     return through
+
+
+def is_half_open(sides: Sides, flow: Flow) -> bool:
+    """Whether the destination may have connections of this flow half open: SYNs came, no answer got back."""
+    if flow.protocol is not Protocol.TCP:
+        return False
+    answered = sides.source.at(SOCKET, Kind.ACCEPT, flow.number)
+    return bool(sides.destination.at(SOCKET, Kind.PROBE, flow.number) & ~answered)
+
+
+def has_left(sides: Sides, flow: Flow, attempts: int) -> bool:
+    """Whether all of these attempts were seen outside their source: leaving it, or at the destination."""
+    number = flow.number
+    outside = sides.source.at(LEFT, Kind.PROBE, number) | sides.destination.at(INTERFACE, Kind.PROBE, number)
+    return not attempts & ~(outside | sides.destination.at(SOCKET, Kind.PROBE, number))
 
 
 def unsendable(sides: Sides, flow: Flow, attempts: int) -> str:
@@ -136,22 +160,39 @@ def unsendable(sides: Sides, flow: Flow, attempts: int) -> str:
     return ""
 
 
-def fates(sides: Sides, flow: Flow, attempts: int) -> Fates:
-    """What became of each of these attempts that were made, as a histogram."""
+def first_look(sides: Sides, flow: Flow, attempts: int) -> tuple[Fates, int]:
+    """
+    The fates of those attempts that got through, and how many others there were.
+
+    The first round is watched at sockets only. What did not come to them was lost somewhere; where, the
+    confirmation will tell.
+    """
+    made = sides.source.sent.get(flow.number, 0) & attempts
+    through = passed(sides, flow, made)
+    missed = (made & ~through).bit_count()
+    if not through:
+        return (), missed
+    answer = Answer.ACCEPT if flow.protocol is Protocol.TCP else Answer.NONE
+    return _arrived(answer, through.bit_count()), missed
+
+
+@cache
+def _arrived(answer: Answer, count: int) -> Fates:
+    return ((Fate(Seen.AT_SOCKET, answer), count),)
+
+
+def fates(sides: Sides, flow: Flow, attempts: int, heard: int) -> Fates:
+    """
+    What became of each of these attempts that were made, as a histogram.
+
+    A refusal of any attempt in `heard` is the word about all of them that were lost: errors are rationed
+    (design trap 11), and a refusal that a flow got once is not unsaid by later silence.
+    """
     source, destination, number = sides.source, sides.destination, flow.number
     made = source.sent.get(number, 0) & attempts
     if not made:
         return ()
-    errors = 0
-    prohibited, unreachable = 0, 0
-    for name, mask in source.errors.get(number, {}).items():
-        word = _ERRNO_WORDS[name][0] if name in _ERRNO_WORDS else Word.SILENCE
-        errors |= mask
-        prohibited |= mask if word is Word.PROHIBITED else 0
-        unreachable |= mask if word is Word.UNREACHABLE else 0
-    for refused in (*source.refused.get(number, ()), *destination.refused.get(number, ())):
-        prohibited |= refused.attempts if refused.refusal.word is Word.PROHIBITED else 0
-        unreachable |= refused.attempts if refused.refusal.word is Word.UNREACHABLE else 0
+    words = {refusal.word for refusal in refusals(sides, flow, heard)}
     masks = (
         source.at(LEFT, Kind.PROBE, number),
         destination.at(INTERFACE, Kind.PROBE, number),
@@ -164,31 +205,24 @@ def fates(sides: Sides, flow: Flow, attempts: int) -> Fates:
             for kind in (Kind.ACCEPT, Kind.RST)
             for side, point in ((destination, LEFT), (source, INTERFACE), (source, SOCKET))
         )
-        # A RST that answers our SYN-ACK although the source's kernel never got to see it is a firewall's
-        # refusal.
-        reset = destination.at(INTERFACE, Kind.RESET, number) & ~source.at(SOCKET, Kind.ACCEPT, number)
-        prohibited |= reset & answers[0]
-    return _histogram(made, errors, masks, answers, prohibited, unreachable)
+    return _histogram(made, source.unsent(number), masks, answers, _strongest(words))
+
+
+def _strongest(words: set[Word]) -> Word:
+    for word in (Word.PROHIBITED, Word.UNREACHABLE):
+        if word in words:
+            return word
+    return Word.SILENCE
 
 
 @lru_cache(maxsize=1 << 16)
 def _histogram(
-    made: int,
-    errors: int,
-    masks: tuple[int, int, int],
-    answers: tuple[int, ...],
-    prohibited: int,
-    unreachable: int,
+    made: int, errors: int, masks: tuple[int, int, int], answers: tuple[int, ...], word: Word
 ) -> Fates:
     counts: Counter[Fate] = Counter()
     bit = 1
     while bit <= made:
         if made & bit:
-            word = Word.SILENCE
-            if prohibited & bit:
-                word = Word.PROHIBITED
-            elif unreachable & bit:
-                word = Word.UNREACHABLE
             answer = _answer(answers, bit) if answers else Answer.NONE
             counts[Fate(_seen(masks, bit, errors), answer, word)] += 1
         bit <<= 1
@@ -221,26 +255,33 @@ def _answer(answers: tuple[int, ...], bit: int) -> Answer:
     return Answer.RST_LEFT if rst_left else Answer.NONE
 
 
-def refusals(sides: Sides, flow: Flow) -> tuple[Refusal, ...]:
-    """All refusals of a flow's packets that were heard, loudest first."""
-    found: Counter[tuple[Word, str, str]] = Counter()
+def refusals(sides: Sides, flow: Flow, heard: int) -> tuple[Refusal, ...]:
+    """The refusals of these attempts of a flow that were heard, loudest first."""
     source, destination, number = sides.source, sides.destination, flow.number
+    found: Counter[tuple[Word, str, str]] = Counter()
     for refused in (*source.refused.get(number, ()), *destination.refused.get(number, ())):
-        found[refused.refusal.word, refused.refusal.by, refused.refusal.reason] += refused.refusal.count
+        if refused.attempts & heard:
+            found[refused.refusal.word, refused.refusal.by, refused.refusal.reason] += refused.refusal.count
     for name, mask in source.errors.get(number, {}).items():
-        if name in _ERRNO_WORDS:
+        if name in _ERRNO_WORDS and mask & heard:
             word, reason = _ERRNO_WORDS[name]
-            found[word, flow.src_address, reason] += mask.bit_count()
+            found[word, flow.src_address, reason] += (mask & heard).bit_count()
     if flow.protocol is Protocol.TCP:
-        found.update(_resets(sides, flow))
+        found.update(_resets(sides, flow, heard))
     return tuple(Refusal(*key, count) for key, count in found.most_common())
 
 
-def _resets(sides: Sides, flow: Flow) -> dict[tuple[Word, str, str], int]:
+def _resets(sides: Sides, flow: Flow, heard: int) -> dict[tuple[Word, str, str], int]:
+    """
+    TCP's own refusals, as far as they are a firewall's.
+
+    A RST that ends a half-open connection comes from the source's kernel, which has seen the SYN-ACK. One
+    that comes although the source's raw socket saw none is a firewall's refusal of the answer.
+    """
     source, destination, number = sides.source, sides.destination, flow.number
-    rst = source.at(INTERFACE, Kind.RST, number) | source.at(SOCKET, Kind.RST, number)
-    rst |= destination.at(LEFT, Kind.RST, number)
     found: dict[tuple[Word, str, str], int] = {}
+    rst = source.at(INTERFACE, Kind.RST, number) | source.at(SOCKET, Kind.RST, number)
+    rst = heard & (rst | destination.at(LEFT, Kind.RST, number))
     if rst:
         _address, ttl = source.origins.get((Kind.RST, number), ("", 0))
         if not source.at(LEFT, Kind.PROBE, number):
@@ -252,11 +293,11 @@ def _resets(sides: Sides, flow: Flow) -> dict[tuple[Word, str, str], int]:
             by, text = "", f"TCP reset in the destination's name (TTL {ttl} on arrival)"
         found[Word.PROHIBITED, by, text] = rst.bit_count()
     reset = destination.at(INTERFACE, Kind.RESET, number) & ~source.at(SOCKET, Kind.ACCEPT, number)
+    reset &= heard & destination.at(LEFT, Kind.ACCEPT, number)
     if reset:
+        key = Word.PROHIBITED, "", "TCP reset of the answer in the source's name"
         if source.at(INTERFACE, Kind.ACCEPT, number):
             key = Word.PROHIBITED, flow.src_address, "TCP reset of the answer by the source"
-        else:
-            key = Word.PROHIBITED, "", "TCP reset of the answer in the source's name"
         found[key] = reset.bit_count()
     return found
 
@@ -282,12 +323,8 @@ def session_fates(sides: Sides, flow: Flow) -> Fates:
         0,
         0,
     )
-    reset = sum(
-        1 << result.attempt
-        for result in source.sessions.get(number, ())
-        if result.error in ("ECONNRESET", "EPIPE", "ECONNREFUSED")
-    )
-    return _histogram(made, 0, masks, answers, reset, 0)
+    reset = any(result.error in _RESETS for result in source.sessions.get(number, ()))
+    return _histogram(made, 0, masks, answers, Word.PROHIBITED if reset else Word.SILENCE)
 
 
 class Recogniser:

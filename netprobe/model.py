@@ -251,7 +251,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     All observations of one flow, from both ends.
 
     `untested` is the reason why the flow could not be tested, and outweighs everything else. `first` are the
-    fates of the first round, `confirm` those of the confirmation burst that follows a miss. `output` are the
+    fates of those packets of the first round that got through, `missed` how many did not; `confirm` are the
+    fates of the burst that follows a miss, with all points of the way watched. `output` are the
     fates of the separate sends through the source's own OUTPUT chain, for flows whose arrivals are judged on
     packets injected below it. `state` says which state could have let the packets through, "" for none.
     """
@@ -259,6 +260,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     protocol: Protocol
     untested: str = ""
     first: Fates = ()
+    missed: int = 0
     confirm: Fates = ()
     output: Fates = ()
     session: Session | None = None

@@ -46,6 +46,7 @@ FRESH_PORT: Final = Attempts(48, 4)
 OUTPUT: Final = Attempts(52, 8)
 """Sent through the source's own OUTPUT chain only to see whether it lets them out."""
 CONFIRM_MASK: Final = BURST.mask | PATTERN.mask | SLOW.mask
+ARRIVALS_MASK: Final = FIRST.mask | CONFIRM_MASK
 
 DEFAULT_RATE: Final = 5000.0
 DEFAULT_TIMEOUT_S: Final = 1.0

@@ -67,14 +67,16 @@ class Template(msgspec.Struct, frozen=True, kw_only=True):
     """
     One packet from its outer IP header on, or one payload, and the byte offsets of what differs per packet.
 
-    `tags` are where the 32-bit tag goes, `idents` where its low 16 bits go (the IPv4 identification, so that
-    a router that quotes only 8 bytes of payload still names the flow), `source_port` where the source port
-    goes unless it is fixed. A payload (`network=False`) has no addresses and no checksums.
+    `tags` are where the 32-bit tag, plus `plus`, goes, `idents` where its low 16 bits go (the IPv4
+    identification, so that a router that quotes only 8 bytes of payload still names the flow), `source_port`
+    where the source port goes unless it is fixed. A payload (`network=False`) has no addresses and no
+    checksums.
     """
 
     data: bytes
     network: bool = True
     tags: tuple[int, ...] = ()
+    plus: int = 0
     idents: tuple[int, ...] = ()
     source_port: int | None = None
     checksums: tuple[Checksum, ...] = ()
@@ -94,6 +96,7 @@ class Kind(Symbol):
     ACCEPT = "accept"
     RST = "rst"
     RESET = "reset"
+    WITHDRAWAL = "withdrawal"
     REQUEST = "request"
     ANSWER = "answer"
 

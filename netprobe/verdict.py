@@ -115,6 +115,7 @@ SPOKEN: Final[Mapping[Word, Verdict]] = MappingProxyType(
 
 _SEGMENT_ORDER: Final = {segment: place for place, segment in enumerate(Segment)}
 _WORD_OF: Final = {
+    Verdict.FILTERED: Word.SILENCE,
     Verdict.REJECTED: Word.PROHIBITED,
     Verdict.UNREACHABLE: Word.UNREACHABLE,
 }
@@ -141,7 +142,7 @@ def judge(evidence: Evidence) -> Judgement:
         return Judgement(verdict=Verdict.UNTESTED, detail=evidence.untested)
     base, retried = _probes(evidence)
     session = evidence.session or Session()
-    detail = ["no packet was sent"] if base.verdict is Verdict.UNTESTED else []
+    detail = ["the run ended before a miss was confirmed"] if base.verdict is Verdict.UNTESTED else []
     if base.verdict is Verdict.OPEN and session.stage:
         base = _session(session)
         detail.append(_session_detail(session))
@@ -167,8 +168,12 @@ def _probes(evidence: Evidence) -> tuple[Outcome, bool]:
     again = _combine(confirm)
     if again in (_OPEN, _CLOSED):
         # Lost in the first round, whole in the burst: single losses are no verdict (design trap 10).
-        return again, _combine(first) != again
-    return _combine(first + confirm) or Outcome(Verdict.UNTESTED), False
+        return again, evidence.missed > 0 and again is _OPEN
+    combined = _combine(first + confirm)
+    if combined is None or (again is None and evidence.missed):
+        # Lost, and nobody watched where.
+        return Outcome(Verdict.UNTESTED), False
+    return combined, False
 
 
 def _leaving(evidence: Evidence) -> Counter[Outcome]:
@@ -222,13 +227,14 @@ def _session_detail(session: Session) -> str:
 
 
 def _by(refusals: Iterable[Refusal], verdict: Verdict) -> tuple[str, str]:
-    """Who refused, and in which words; empty where the verdict is no refusal."""
+    """Who refused, and in which words."""
     word = _WORD_OF.get(verdict)
     fitting = [refusal for refusal in refusals if refusal.word is word or verdict is Verdict.DEGRADED]
     if not fitting:
         return "", ""
     loudest = max(fitting, key=lambda refusal: refusal.count)
-    return loudest.by, loudest.reason
+    # Who drops without a word says nothing of itself either: only the source's own errno tells.
+    return "" if loudest.word is Word.SILENCE else loudest.by, loudest.reason
 
 
 def _assisted(evidence: Evidence, base: Outcome) -> bool:

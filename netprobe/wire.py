@@ -36,11 +36,16 @@ class AgentError(Exception):
 
 
 class Tap(msgspec.Struct, omit_defaults=True):
-    """A socket to open: `packet` (AF_PACKET), `raw` (a raw IP socket), `keep` (AF_PACKET, kept whole)."""
+    """
+    A socket to open: `packet` (AF_PACKET), `raw` (a raw IP socket) or `keep` (AF_PACKET, packets kept whole).
+
+    `arriving` is for AF_PACKET sockets that need no leaving packets.
+    """
 
     kind: str
     point: str
     filter: list[Instruction]
+    arriving: bool = False
     version: int = 0
     protocol: int = 0
 
@@ -114,10 +119,11 @@ class Listening(msgspec.Struct):
 
 class Fire(msgspec.Struct):
     """
-    Send packets: `shots` are (template, flow, source, destination), `attempts` the first and their number.
+    Send packets: `attempts` are the first and their number, for each of `shots`.
 
-    `ports` are the lowest source port, how many there are, and how many successive attempts share one, in the
-    way of `source_port`; `rate` is in packets a second, and the first leaves `after` so many seconds.
+    `shots` are (template, source, [(flow, destination), …]). `ports` are the lowest source port, how many
+    there are, and how many successive attempts share one, in the way of `source_port`; `rate` is in packets a
+    second, and the first leaves `after` so many seconds.
     """
 
     way: str
@@ -125,7 +131,7 @@ class Fire(msgspec.Struct):
     after: float
     attempts: tuple[int, int]
     ports: tuple[int, int, int]
-    shots: list[tuple[int, int, str, str]]
+    shots: list[tuple[int, str, list[tuple[int, str]]]]
 
 
 def source_port(flow: int, attempt: int, ports: tuple[int, int, int]) -> int:
@@ -147,12 +153,12 @@ class Fired(msgspec.Struct):
 
 
 class Connect(msgspec.Struct):
-    """Hold sessions: (flow, source, destination, port, request template, answer template)."""
+    """Hold sessions: (source, port, request template, answer template, [(flow, destination), …])."""
 
     attempt: int
     timeout: float
     parallel: int
-    sessions: list[tuple[int, str, str, int, int, int]]
+    sessions: list[tuple[str, int, int, int, list[tuple[int, str]]]]
 
 
 class Connected(msgspec.Struct):
@@ -190,10 +196,10 @@ class Collected(msgspec.Struct):
     """
     What the taps saw since the last collection.
 
-    `sightings` are (point, kind, masks); `origins` (kind, source address, TTL, flows) of what arrived at an
-    interface; `rtts` (flow, microseconds); `kept` (point, packet from its IP header on); `drops` how many
-    packets each point lost for want of room; `served` the sessions whose request came through, `resent` the
-    flows of those whose answer had to be sent again.
+    `sightings` are (point, kind, masks); `origins` (kind, source address, TTL or 0, flows) of what arrived;
+    `rtts` (flow, microseconds); `kept` (point, packet from its IP header on); `drops` how many packets each
+    point lost for want of room; `served` the sessions whose request came through, `resent` the flows of those
+    whose answer had to be sent again.
     """
 
     sightings: list[tuple[str, str, Masks]]

@@ -12,7 +12,7 @@ from netprobe.agent.templates import ATTEMPT_BITS, Template
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from netprobe.agent.loop import Loop
 
@@ -27,8 +27,9 @@ class Connect:
     """
     Many sessions, a bounded number at a time; `done` is called with the answer when all have ended.
 
-    Each of `sessions` is [flow, source, destination, port, request template, answer template]. Each result is
-    [flow, stage, errno's name or "", round-trip time in microseconds, retransmissions, source port].
+    Each of `sessions` is [source, port, request template, answer template, [[flow, destination], …]]. Each
+    result is [flow, stage, errno's name or "", round-trip time in microseconds, retransmissions, source
+    port].
     """
 
     def __init__(
@@ -46,32 +47,25 @@ class Connect:
         self._parallel = wire.integer(request.get("parallel"), "parallel", 1, 10000)
         self._done = done
         self._results: list[list[object]] = []
-        sessions = [
-            self._session(wire.items(each, "sessions", 6), templates)
-            for each in wire.items(request.get("sessions"), "sessions")
-        ]
+        sessions: list[_Wanted] = []
+        for each in wire.items(request.get("sessions"), "sessions"):
+            sessions.extend(self._wanted(wire.items(each, "sessions", 5), templates))
         self._total = len(sessions)
         self._waiting = iter(sessions)
         loop.later(0, self._start)
 
-    def _session(self, values: "list[object]", templates: "list[Template]") -> "_Wanted":
-        flow = wire.integer(values[0], "sessions.flow", 0, (1 << 32 - ATTEMPT_BITS) - 1)
-        source, destination = (wire.address(value, "sessions.address") for value in values[1:3])
-        if len(source) != len(destination):
-            raise wire.RequestError("sessions: two addresses of one family")
-        family = socket.AF_INET if len(source) == 4 else socket.AF_INET6
-        tag = self._nonce ^ (flow << ATTEMPT_BITS | self._attempt)
-        return _Wanted(
-            flow,
-            family,
-            (wire.address_text(source), 0),
-            (
-                wire.address_text(destination),
-                wire.integer(values[3], "sessions.port", 1, 65535),
-            ),
-            wire.member(values[4], "sessions.template", templates).payload(tag),
-            wire.member(values[5], "sessions.template", templates).payload(tag),
-        )
+    def _wanted(self, values: "list[object]", templates: "list[Template]") -> "Iterator[_Wanted]":
+        source = wire.address(values[0], "sessions.source")
+        port = wire.integer(values[1], "sessions.port", 1, 65535)
+        request = wire.member(values[2], "sessions.template", templates)
+        answer = wire.member(values[3], "sessions.template", templates)
+        for each in wire.items(values[4], "sessions.targets"):
+            number, destination = wire.items(each, "sessions.targets", 2)
+            flow = wire.integer(number, "sessions.flow", 0, (1 << 32 - ATTEMPT_BITS) - 1)
+            if len(wire.address(destination, "sessions.destination")) != len(source):
+                raise wire.RequestError("sessions: both addresses of one family")
+            tag = self._nonce ^ (flow << ATTEMPT_BITS | self._attempt)
+            yield _Wanted(flow, source, (str(destination), port), request.payload(tag), answer.payload(tag))
 
     def _start(self) -> None:
         if not self._total:
@@ -98,17 +92,11 @@ class _Wanted:
     """A session to be held: who with, and what both ends say."""
 
     def __init__(
-        self,
-        flow: int,
-        family: int,
-        source: "tuple[str, int]",
-        destination: "tuple[str, int]",
-        request: bytes,
-        answer: bytes,
+        self, flow: int, source: bytes, destination: "tuple[str, int]", request: bytes, answer: bytes
     ) -> None:
         self.flow = flow
-        self.family = family
-        self.source = source
+        self.family = socket.AF_INET if len(source) == 4 else socket.AF_INET6
+        self.source = (wire.address_text(source), 0)
         self.destination = destination
         self.request = request
         self.answer = answer
@@ -131,6 +119,8 @@ class _Session:
             # Before Linux 4.2 bind chooses it, which serves as well.
             with contextlib.suppress(OSError):
                 self._handle.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
+            # The request follows at once, and takes the handshake's last acknowledgement with it.
+            self._handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
             self._handle.bind(wanted.source)
             number = self._handle.connect_ex(wanted.destination)
         except OSError as error:

@@ -16,7 +16,7 @@ from netprobe.agent.templates import ATTEMPT_BITS, Template
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from netprobe.agent.loop import Loop
 
@@ -35,21 +35,22 @@ _ETHERTYPE = {4: 0x0800, 6: 0x86DD}
 class Shot:
     """What to send to whom: the packets of one flow in one volley."""
 
-    def __init__(self, template: Template, flow: int, source: bytes, destination: bytes) -> None:
+    def __init__(self, template: Template, flow: int, source: bytes, destination: bytes, text: str) -> None:
         self.template = template
         self.flow = flow
         self.source = source
         self.addresses = source + destination
         self.destination = destination
-        self.text = wire.address_text(destination)
+        self.text = text
 
 
 class Fire:
     """
     One volley: every shot once for each attempt, attempt by attempt, so that the packets of a flow lie apart.
 
-    `done` is called with the answer when the last packet has left. A packet that a full queue refused is
-    tried again; one that the kernel refused for good is reported with its errno by name.
+    `done` is called with the answer when the last packet has left, `note` with each tag (without nonce).
+    A packet that a full queue refused is tried again; one that the kernel refused for good is reported
+    with its errno by name.
     """
 
     def __init__(
@@ -59,9 +60,11 @@ class Fire:
         nonce: int,
         request: "dict[str, object]",
         done: "Callable[[dict[str, object]], None]",
+        note: "Callable[[int], None]",
     ) -> None:
         self._loop = loop
         self._done = done
+        self._note = note
         self._nonce = nonce
         self._way = wire.one_of(request.get("way"), "way", _WAYS)
         self._rate = wire.number(request.get("rate"), "rate", 0.01, 1e6)
@@ -78,10 +81,9 @@ class Fire:
         if low + span > 1 << 16:
             raise wire.RequestError("ports: they end at 65535")
         self._low, self._span = low, span
-        shots = [
-            self._shot(wire.items(each, "shots", 4), templates)
-            for each in wire.items(request.get("shots"), "shots")
-        ]
+        shots: list[Shot] = []
+        for each in wire.items(request.get("shots"), "shots"):
+            shots.extend(self._shots(wire.items(each, "shots", 3), templates))
         self._queue = ((attempt, shot) for attempt in range(first, first + count) for shot in shots)
         self._errors: dict[str, dict[int, int]] = {}
         self._sent = 0
@@ -104,15 +106,18 @@ class Fire:
             loop.later(0, lambda: self._begin({}, {}))
 
     @staticmethod
-    def _shot(values: "list[object]", templates: "list[Template]") -> Shot:
+    def _shots(values: "list[object]", templates: "list[Template]") -> "Iterator[Shot]":
         template = wire.member(values[0], "shots.template", templates)
-        flow = wire.integer(values[1], "shots.flow", 0, (1 << 32 - ATTEMPT_BITS) - 1)
-        source, destination = (wire.address(value, "shots.address") for value in values[2:4])
-        if not template.network or netlink.family_of(source) != netlink.family_of(destination):
-            raise wire.RequestError("shots: a packet template, and two addresses of one family")
-        if len(source) != (4 if template.version == 4 else 16):
-            raise wire.RequestError("shots: addresses of the template's family")
-        return Shot(template, flow, source, destination)
+        source = wire.address(values[1], "shots.source")
+        if not template.network or len(source) != (4 if template.version == 4 else 16):
+            raise wire.RequestError("shots: a packet template, and a source address of its family")
+        for each in wire.items(values[2], "shots.targets"):
+            flow, destination = wire.items(each, "shots.targets", 2)
+            address = wire.address(destination, "shots.destination")
+            if len(address) != len(source):
+                raise wire.RequestError("shots: both addresses of one family")
+            number = wire.integer(flow, "shots.flow", 0, (1 << 32 - ATTEMPT_BITS) - 1)
+            yield Shot(template, number, source, address, str(destination))
 
     def _begin(self, links: "dict[bytes, tuple[str, bytes]]", errors: "dict[bytes, str]") -> None:
         self._links = links
@@ -162,7 +167,9 @@ class Fire:
         flows[shot.flow] = flows.get(shot.flow, 0) | 1 << attempt
 
     def _emit(self, attempt: int, shot: Shot) -> None:
-        tag = self._nonce ^ (shot.flow << ATTEMPT_BITS | attempt)
+        number = shot.flow << ATTEMPT_BITS | attempt
+        self._note(number)
+        tag = self._nonce ^ number
         port = self._low + (shot.flow * 31 + attempt // self._same_port * 7919) % self._span
         packet = shot.template.packet(shot.addresses, tag, port)
         if self._way == "kernel":

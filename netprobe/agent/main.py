@@ -1,6 +1,7 @@
 """Requests in, answers out: the agent's verbs."""
 
 import errno
+import gc
 import os
 import sys
 import time
@@ -40,8 +41,8 @@ class Agent:
             "arm": self._arm,
             "listen": lambda request, reply: reply(self._listeners.listen(request, self._templates)),
             "release": self._release,
-            "fire": lambda request, reply: self._start(Fire, request, reply),
-            "connect": lambda request, reply: self._start(Connect, request, reply),
+            "fire": self._fire,
+            "connect": self._connect,
             "conntrack": lambda request, reply: reply(conntrack.conntrack(request)),
             "collect": self._collect,
             "bye": self._bye,
@@ -91,13 +92,11 @@ class Agent:
             traceback.print_exc()
             wire.send({"id": number, "error": f"the agent failed: {error!r}"})
 
-    def _start(
-        self,
-        job: "Callable[..., object]",
-        request: "dict[str, object]",
-        reply: "Callable[[dict[str, object]], None]",
-    ) -> None:
-        job(self._loop, self._templates, self._nonce, request, reply)
+    def _fire(self, request: "dict[str, object]", reply: "Callable[[dict[str, object]], None]") -> None:
+        Fire(self._loop, self._templates, self._nonce, request, reply, self._taps.sent)
+
+    def _connect(self, request: "dict[str, object]", reply: "Callable[[dict[str, object]], None]") -> None:
+        Connect(self._loop, self._templates, self._nonce, request, reply)
 
     def _arm(self, request: "dict[str, object]", reply: "Callable[[dict[str, object]], None]") -> None:
         templates = [
@@ -130,6 +129,8 @@ class Agent:
 
 def main() -> None:
     """Run an agent on stdin and stdout; a reader that has gone away ends it in silence."""
+    # A short life with few cycles: collecting them would cost more than they do.
+    gc.disable()
     try:
         Agent().run()
     except BrokenPipeError:

@@ -8,6 +8,7 @@ of this run wake the agent up.
 
 import base64
 import collections
+import contextlib
 import socket
 import struct
 import time
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 
 _SO_RCVBUFFORCE, _SO_MEMINFO = 33, 55  # linux/include/uapi/asm-generic/socket.h
 _MEMINFO_DROPS = 8  # linux/include/uapi/linux/sock_diag.h
-_SOL_PACKET, _PACKET_STATISTICS = 263, 6  # linux/include/uapi/linux/if_packet.h
+# linux/include/uapi/linux/if_packet.h
+_SOL_PACKET, _PACKET_STATISTICS, _PACKET_IGNORE_OUTGOING = 263, 6, 23
 _ETH_P_ALL = 3
 _RECEIVE_BUFFER_BYTES = 16 << 20
 _SNAP_BYTES = 2048
@@ -72,26 +74,27 @@ class Sightings:
     What the taps have seen since the last collection.
 
     `masks` has, by (point, kind) and flow, a bit for each attempt; `origins` the flows by kind, source
-    address and TTL of what arrived at an interface; `left` and `back` when probes left and when
-    something came back, by tag; `kept` whole packets by point; `at_sockets` how many came to sockets.
+    address and TTL (0 where it is not known) of what arrived; `sent` and `back` when probes were sent
+    and when something came back, by tag; `kept` whole packets by point; `at_sockets` how many came to
+    sockets.
     """
 
     def __init__(self) -> None:
         self.masks: dict[tuple[str, str], dict[int, int]] = collections.defaultdict(dict)
-        self.origins: dict[tuple[str, bytes, int], set[int]] = collections.defaultdict(set)
-        self.left: dict[int, float] = {}
+        self.origins: dict[tuple[str, bytes | str, int], set[int]] = collections.defaultdict(set)
+        self.sent: dict[int, float] = {}
         self.back: dict[int, float] = {}
         self.kept: list[tuple[str, bytes]] = []
         self.at_sockets = 0
 
     def rtts(self) -> "list[list[int]]":
-        """For each flow that was answered, the shortest time from leaving to answer in microseconds."""
+        """For each flow that was answered, the shortest time from sending to answer in microseconds."""
         best: dict[int, float] = {}
         for tag, back in self.back.items():
-            left = self.left.get(tag)
-            if left is not None and back >= left:
+            sent = self.sent.get(tag)
+            if sent is not None and back >= sent:
                 flow = tag >> ATTEMPT_BITS
-                best[flow] = min(back - left, best.get(flow, back - left))
+                best[flow] = min(back - sent, best.get(flow, back - sent))
         return [[flow, int(1e6 * rtt)] for flow, rtt in best.items()]
 
 
@@ -113,6 +116,10 @@ class Tap:
                 self.bare = protocol
         else:
             self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETH_P_ALL))
+            if request.get("arriving") is True:
+                # Spares leaving packets a look at the filter; before Linux 4.20 they take it.
+                with contextlib.suppress(OSError):
+                    self.socket.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
         try:
             self._prepare(program)
         except OSError:
@@ -217,11 +224,16 @@ class Taps:
         return True
 
     def _count(self, tap: Tap) -> bool:
-        buffer, receive, bare = self._buffer, tap.socket.recv_into, tap.bare
+        buffer, bare = self._buffer, tap.bare
+        receive, receive_from = tap.socket.recv_into, tap.socket.recvfrom_into
         now = time.monotonic()
+        source = None
         for _ in range(_BATCH):
             try:
-                size = receive(buffer)
+                if bare is None:
+                    size = receive(buffer)
+                else:
+                    size, (source, *_rest) = receive_from(buffer)
             except BlockingIOError:
                 return False
             if bare is not None:
@@ -235,28 +247,28 @@ class Taps:
                 if word is not None:
                     tag = word ^ self._nonce
                     if tag >> ATTEMPT_BITS < self._flows:
-                        self._note(tap.point, sight.kind, tag, now)
+                        self._note(tap.point, sight.kind, tag, now, source)
                         break
         return True
 
-    def _note(self, point: str, kind: str, tag: int, now: float) -> None:
-        """Note the packet in the buffer."""
+    def _note(self, point: str, kind: str, tag: int, now: float, source: "str | None") -> None:
+        """Note the packet in the buffer; `source` is its address where it came without its IP header."""
         seen, flow = self._seen, tag >> ATTEMPT_BITS
         masks = seen.masks[point, kind]
         masks[flow] = masks.get(flow, 0) | 1 << (tag & _ATTEMPT_MASK)
-        if point == "interface":
-            buffer = self._buffer
-            if buffer[0] >> 4 == 4:
-                source, ttl = bytes(buffer[12:16]), buffer[8]
-            else:
-                source, ttl = bytes(buffer[8:24]), buffer[7]
-            seen.origins[kind, source, ttl].add(flow)
-            if kind != "probe":
-                seen.back.setdefault(tag, now)
-        elif point == "socket":
+        if point == "left":
+            return
+        if point == "socket":
             seen.at_sockets += 1
-        elif kind == "probe":
-            seen.left.setdefault(tag, now)
+        if kind != "probe":
+            seen.back.setdefault(tag, now)
+        buffer = self._buffer
+        if source is not None:
+            seen.origins[kind, source, 0].add(flow)
+        elif buffer[0] >> 4 == 4:
+            seen.origins[kind, bytes(buffer[12:16]), buffer[8]].add(flow)
+        else:
+            seen.origins[kind, bytes(buffer[8:24]), buffer[7]].add(flow)
 
     def _drain(self) -> None:
         """Read what has arrived by now; bounded, for a flood must not keep the agent from answering."""
@@ -264,6 +276,10 @@ class Taps:
             for _ in range(_DRAIN_BATCHES):
                 if not self._read(tap):
                     break
+
+    def sent(self, tag: int) -> None:
+        """Note that a probe is sent now; `tag` is that of the packet without the nonce."""
+        self._seen.sent[tag] = time.monotonic()
 
     def when(self, expect: int, within_s: float, ready: "Callable[[], None]") -> None:
         """Call `ready` once `expect` packets have come to sockets since the last `take`, or after a time."""
@@ -286,8 +302,8 @@ class Taps:
         """What was seen since the last time, and how many packets each point lost for want of room."""
         self._drain()
         seen, self._seen = self._seen, Sightings()
-        # Probes that left may be answered after this collection.
-        self._seen.left = seen.left
+        # A probe may be answered after this collection.
+        self._seen.sent = seen.sent
         drops: dict[str, int] = collections.defaultdict(int)
         for tap in self._taps:
             drops[tap.point] += tap.drops()
@@ -297,7 +313,7 @@ class Taps:
                 for (point, kind), masks in seen.masks.items()
             ],
             "origins": [
-                [kind, wire.address_text(source), ttl, sorted(flows)]
+                [kind, source if isinstance(source, str) else wire.address_text(source), ttl, sorted(flows)]
                 for (kind, source, ttl), flows in seen.origins.items()
             ],
             "rtts": seen.rtts(),

@@ -25,6 +25,7 @@ class Template:
         self.size = len(data)
         self.network = request.get("network", True) is True
         self._tags = self._offsets(request, "tags", 4)
+        self._plus = wire.integer(request.get("plus", 0), "template.plus")
         self._idents = self._offsets(request, "idents", 2)
         port = request.get("source_port")
         self._port = None if port is None else wire.integer(port, "template.source_port", 0, self.size - 2)
@@ -70,7 +71,7 @@ class Template:
         for offset in self._idents:
             struct.pack_into("!H", buffer, offset, tag & 0xFFFF)
         for offset in self._tags:
-            struct.pack_into("!I", buffer, offset, tag)
+            struct.pack_into("!I", buffer, offset, (tag + self._plus) & _WORD)
         if self._port is not None:
             struct.pack_into("!H", buffer, self._port, port)
         words = self._words

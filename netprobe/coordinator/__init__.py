@@ -87,7 +87,7 @@ async def _probe(crew: Crew, field: Field, muster: Muster, nursery: trio.Nursery
     hosts = len(field.inventory.hosts)
     volleys = Volleys(crew, field)
     state = State(crew, field)
-    rounds = Rounds(field, volleys, state)
+    rounds = Rounds(field, muster, volleys, state)
     told.phase("starting agents", hosts)
     async with trio.open_nursery() as starting:
         starting.start_soon(trio.to_thread.run_sync, field.craft)

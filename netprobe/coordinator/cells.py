@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
 
 from netprobe import wire
 from netprobe.coordinator.crew import Crew
@@ -14,17 +13,25 @@ from netprobe.evidence import (
     INTERFACE,
     SOCKET,
     fates,
+    first_look,
     passed,
     refusals,
     session_fates,
     unsendable,
 )
-from netprobe.model import Cell, Evidence, Fates, Flow, Judgement, Session
-from netprobe.plan import CONFIRM_MASK, FIRST, FRESH_PORT, OUTPUT, PATTERN, SAME_PORT, SOURCE_PORTS
+from netprobe.model import Cell, Evidence, Flow, Judgement, Seen, Session
+from netprobe.plan import (
+    ARRIVALS_MASK,
+    CONFIRM_MASK,
+    FIRST,
+    FRESH_PORT,
+    OUTPUT,
+    PATTERN,
+    SAME_PORT,
+    SOURCE_PORTS,
+)
 from netprobe.template import Kind
 from netprobe.verdict import judge
-
-_ARRIVALS: Final = FIRST.mask | CONFIRM_MASK
 
 
 def cells(crew: Crew, field: Field) -> tuple[Cell, ...]:
@@ -55,7 +62,7 @@ def _elsewhere(field: Field) -> dict[int, list[str]]:
 
 def _cell(field: Field, flow: Flow, evidence: Evidence, judgement: Judgement) -> Cell:
     sides = field.sides(flow)
-    made = sides.source.sent.get(flow.number, 0) & _ARRIVALS
+    made = sides.source.sent.get(flow.number, 0) & ARRIVALS_MASK
     return Cell(
         flow=flow,
         judgement=judgement,
@@ -77,14 +84,18 @@ def _evidence(
     if untested:
         return Evidence(protocol=flow.protocol, untested=untested)
     sides = field.sides(flow)
+    first, missed = first_look(sides, flow, field.counted(flow, FIRST.mask))
+    output = fates(sides, flow, OUTPUT.mask, OUTPUT.mask)
+    kept_in = any(fate.seen < Seen.LEFT for fate, _count in output)
     failing, passing = _ports(field, flow)
     return Evidence(
         protocol=flow.protocol,
-        first=_arrival_fates(field, flow, FIRST.mask),
-        confirm=_arrival_fates(field, flow, CONFIRM_MASK),
-        output=fates(sides, flow, OUTPUT.mask),
+        first=first,
+        missed=missed,
+        confirm=fates(sides, flow, field.counted(flow, CONFIRM_MASK), ARRIVALS_MASK),
+        output=output,
         session=_session(field, flow),
-        refusals=refusals(sides, flow),
+        refusals=refusals(sides, flow, OUTPUT.mask if kept_in else ARRIVALS_MASK),
         state=_state(field, flow, opposites),
         holder=field.holder(flow),
         nat=_nat(field, flow),
@@ -94,10 +105,6 @@ def _evidence(
     )
 
 
-def _arrival_fates(field: Field, flow: Flow, attempts: int) -> Fates:
-    return fates(field.sides(flow), flow, field.counted(flow, attempts))
-
-
 def _untested(crew: Crew, field: Field, flow: Flow) -> str:
     for name in (flow.src, flow.dst):
         if name in crew.lost:
@@ -105,10 +112,10 @@ def _untested(crew: Crew, field: Field, flow: Flow) -> str:
     if flow.number in field.reasons:
         return field.reasons[flow.number]
     sides = field.sides(flow)
-    error = unsendable(sides, flow, _ARRIVALS | OUTPUT.mask)
+    error = unsendable(sides, flow, ARRIVALS_MASK | OUTPUT.mask)
     if error:
         return f"{flow.src} could not send: {error}"
-    made = sides.source.sent.get(flow.number, 0) & _ARRIVALS
+    made = sides.source.sent.get(flow.number, 0) & ARRIVALS_MASK
     if made and not field.counted(flow, made):
         return f"the taps of {flow.src} or {flow.dst} had no room for all packets: try a lower --rate"
     return ""
@@ -148,7 +155,8 @@ def _state(field: Field, flow: Flow, opposites: dict[tuple[object, ...], Flow]) 
     opposite = opposites.get((flow.probe, flow.family, flow.port, flow.dst, flow.src))
     if opposite is None or not field.is_second(flow):
         return ""
-    if sides.source.at(INTERFACE, Kind.PROBE, opposite.number):
+    source = sides.source
+    if source.at(INTERFACE, Kind.PROBE, opposite.number) or source.at(SOCKET, Kind.PROBE, opposite.number):
         return "the opposite direction came through first, and a stateful device between may remember it"
     return ""
 

@@ -9,13 +9,21 @@ import msgspec
 
 from netprobe import plan
 from netprobe.evidence import Observations, Recogniser, Sides, complete, passed
-from netprobe.model import Family, Flow, Inventory, Protocol
+from netprobe.model import Family, Flow, Inventory, Protocol, Symbol
 from netprobe.plan import SLOW, Attempts, Settings
 from netprobe.probes import Probe, registry
 from netprobe.probes.base import Application
 from netprobe.template import Key, Sight, Template
 
 _TRANSPORT_AT: Final = {Family.IPV4: 20, Family.IPV6: 40}
+
+
+class Craft(Symbol):
+    """Which packet of a flow: its probe, the probe from an open source port, or what takes the probe back."""
+
+    PROBE = "probe"
+    FRESH_PORT = "fresh-port"
+    WITHDRAWAL = "withdrawal"
 
 
 class Templates:
@@ -31,12 +39,16 @@ class Templates:
         self.all.append(template)
         return self._numbers[name]
 
-    def packet(self, flow: Flow, *, fresh_port: bool = False) -> int:
-        """The probe packet of a flow; with `fresh_port` its source port is open where the probe fixes it."""
-        name = (flow.probe, flow.family, flow.port, fresh_port)
+    def packet(self, flow: Flow, craft: Craft = Craft.PROBE) -> int | None:
+        """A packet of a flow, None where its probe knows none of this craft."""
+        name = (flow.probe, flow.family, flow.port, craft)
         if name not in self._numbers:
-            template = registry()[flow.probe].packet(flow.family, flow.port, self._key)
-            if fresh_port:
+            probe = registry()[flow.probe]
+            make = probe.withdrawal if craft is Craft.WITHDRAWAL else probe.packet
+            if make is None:
+                return None
+            template = make(flow.family, flow.port, self._key)
+            if craft is Craft.FRESH_PORT:
                 template = msgspec.structs.replace(template, source_port=_TRANSPORT_AT[flow.family])
             self._number(name, template)
         return self._numbers[name]
@@ -99,8 +111,9 @@ class Field:
         """Craft every template: slow, because it imports scapy, and therefore done while agents start."""
         for flow in {(flow.probe, flow.family, flow.port): flow for flow in self.flows}.values():
             self.templates.packet(flow)
+            self.templates.packet(flow, Craft.WITHDRAWAL)
             if self.shares_conntrack(flow) and flow.port is not None:
-                self.templates.packet(flow, fresh_port=True)
+                self.templates.packet(flow, Craft.FRESH_PORT)
         for probe in self.probes.values():
             if probe.application is not None:
                 self.templates.speech(probe.application)

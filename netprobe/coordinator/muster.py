@@ -24,13 +24,14 @@ _IN_USE: Final = "EADDRINUSE"
 
 
 class Muster:
-    """The preparation of all hosts; `reports` has what each said of itself."""
+    """The preparation of all hosts; `watching` says whether taps stand at their interfaces."""
 
     def __init__(self, crew: Crew, field: Field) -> None:
         self._crew = crew
         self._field = field
         self._facts: dict[str, wire.Facts] = {}
         self._middle = 0.0
+        self.watching = False
 
     async def facts(self) -> None:
         """Ask each host about itself, and exclude the flows that it cannot take part in."""
@@ -69,17 +70,40 @@ class Muster:
             self._field.exclude(flows, f"{name} has no address {absent}")
 
     async def arm(self) -> None:
-        """Open the taps of all hosts."""
-        await self._arm(self._facts, self._taps())
+        """Watch the sockets of all hosts, and what routers and firewalls say."""
+        field = self._field
+        taps = [wire.Tap(kind="keep", point="icmp", filter=bpf.for_icmp_errors(), arriving=True)]
+        for family, protocol in {(flow.family, flow.protocol): None for flow in field.flows}:
+            program = bpf.for_raw_socket(
+                [sight for sight in self._sights() if sight.protocol == protocol],
+                protocol,
+                _VERSIONS[family],
+                field.key.nonce,
+                len(field.flows),
+            )
+            version = _VERSIONS[family]
+            taps.append(
+                wire.Tap(kind="raw", point=SOCKET, filter=program, version=version, protocol=protocol)
+            )
+        await self._arm(self._facts, taps)
+
+    async def arm_points(self) -> None:
+        """
+        Watch the interfaces of all hosts as well, to tell where packets are lost; once is enough.
+
+        Every packet of a host passes these filters, so they are not there while all is well.
+        """
+        if self.watching:
+            return
+        self.watching = True
+        # A RST that ends a half-open connection leaves after every SYN-ACK: only where it arrives is telling.
+        leaving = [sight for sight in self._sights() if sight.kind is not Kind.RESET]
+        await self._arm(self._facts, self._packet_taps(leaving, self._sights()))
 
     async def arm_payloads(self, names: Iterable[str]) -> None:
         """Open taps for the payloads of sessions as well, for a second look at sessions that failed."""
         sights = [sight for sight in self._field.sights if sight.base is Base.PAYLOAD]
-        taps = [
-            self._packet_tap(LEFT, Direction.OUT, sights),
-            self._packet_tap(INTERFACE, Direction.IN, sights),
-        ]
-        await self._arm(names, taps)
+        await self._arm(names, self._packet_taps(sights, sights))
 
     async def _arm(self, names: Iterable[str], taps: list[wire.Tap]) -> None:
         field = self._field
@@ -92,37 +116,24 @@ class Muster:
         )
         await self._crew.ask("arm", dict.fromkeys(names, request), wire.Armed, ANSWER_TIMEOUT_S)
 
-    def _taps(self) -> list[wire.Tap]:
-        field = self._field
-        sights = [sight for sight in field.sights if sight.base is Base.TRANSPORT]
-        # Resets are told apart by where they come in, and teardowns happen to every probe: not counted
-        # leaving.
-        leaving = [sight for sight in sights if sight.kind is not Kind.RESET]
-        taps = [
-            self._packet_tap(LEFT, Direction.OUT, leaving),
-            self._packet_tap(INTERFACE, Direction.IN, sights),
-            wire.Tap(kind="keep", point="icmp", filter=bpf.for_icmp_errors()),
-        ]
-        for family, protocol in sorted(
-            {(flow.family, flow.protocol) for flow in field.flows}, key=lambda each: (each[0].value, each[1])
-        ):
-            program = bpf.for_raw_socket(
-                [sight for sight in leaving if sight.protocol == protocol],
-                protocol,
-                _VERSIONS[family],
-                field.key.nonce,
-                len(field.flows),
-            )
-            taps.append(
-                wire.Tap(
-                    kind="raw", point=SOCKET, filter=program, version=_VERSIONS[family], protocol=protocol
-                )
-            )
-        return taps
+    def _sights(self) -> list[Sight]:
+        return [sight for sight in self._field.sights if sight.base is Base.TRANSPORT]
 
-    def _packet_tap(self, point: str, direction: Direction, sights: list[Sight]) -> wire.Tap:
-        program = bpf.for_packet_tap(sights, direction, self._field.key.nonce, len(self._field.flows))
-        return wire.Tap(kind="packet", point=point, filter=program)
+    def _packet_taps(self, leaving: list[Sight], arriving: list[Sight]) -> list[wire.Tap]:
+        nonce, flows = self._field.key.nonce, len(self._field.flows)
+        return [
+            wire.Tap(
+                kind="packet",
+                point=LEFT,
+                filter=bpf.for_packet_tap(leaving, Direction.OUT, nonce, flows),
+            ),
+            wire.Tap(
+                kind="packet",
+                point=INTERFACE,
+                filter=bpf.for_packet_tap(arriving, Direction.IN, nonce, flows),
+                arriving=True,
+            ),
+        ]
 
     async def listen(self) -> None:
         """Hold the probed ports that are free, and note who holds the others."""

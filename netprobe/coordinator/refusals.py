@@ -10,7 +10,7 @@ round; and where somebody on its way is known to refuse, once more alone.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import trio
@@ -20,21 +20,22 @@ from netprobe.coordinator.rounds import Rounds
 from netprobe.coordinator.volleys import Volleys
 from netprobe.evidence import fates
 from netprobe.model import Family, Flow, Seen, Segment, Verdict
-from netprobe.plan import CONFIRM_MASK, FIRST, SLOW, Attempts
+from netprobe.plan import ARRIVALS_MASK, CONFIRM_MASK, FIRST, SLOW, Attempts
 from netprobe.verdict import outcome
 
 _PERIOD_S: Final = 1.1
 """A little more than the second that Linux takes to give out another error to the same destination."""
-_MAX_TURNS: Final = 8
-"""How many flows of one ration are asked again, one a period: a run must end."""
+_ROUTE_PERIOD_S: Final = 2.2
+"""An error of an IPv4 route costs two of these rations (linux/net/ipv4/route.c, ip_error)."""
+_ROUTE_REASONS: Final = ("ICMP 3/0 ", "ICMP 3/1 ", "ICMP 3/13 ")
+_PATIENCE_S: Final = 10.0
+"""How long flows are asked one by one: a run must end."""
 _NEIGHBOUR_FAILED_S: Final = 3.4
 """A router says "host unreachable" when three requests for the neighbour, one a second, stayed unanswered."""
-_TRIES: Final = 3
-"""
-How often a flow is asked alone: what else is refused on the host, retransmissions say, draws on the ration
-too.
-"""
 _TOGETHER: Final = Attempts(SLOW.first, 1)
+_TOGETHER_LATE: Final = Attempts(SLOW.first + 1, 1)
+_ALONE: Final = Attempts(SLOW.first + 2, 3)
+"""More than once: what else is refused on the host, retransmissions say, draws on the same ration."""
 
 
 class Ration(NamedTuple):
@@ -54,23 +55,38 @@ class Refusals:
         self._rounds = rounds
 
     async def ask_again(self, started: float) -> None:
-        """Ask all silent flows together, then one by one those whose refusal may have been rationed."""
+        """Ask the silent flows again; the first round began at `started`, by the clock of trio."""
         silent = self._silent(self._field.missing(self._field.flows, FIRST))
         if not silent:
             return
-        after_s = max(0.0, started + _PERIOD_S - trio.current_time())
-        await self._rounds.fire(silent, _TOGETHER, after_s=after_s)
-        await self._volleys.settle(silent, _TOGETHER)
-        for attempt in range(SLOW.first + 1, SLOW.first + 1 + _TRIES):
-            for turn in self._turns(self._silent(silent)):
-                await self._rounds.fire(turn, Attempts(attempt, 1), after_s=_PERIOD_S)
-                await self._volleys.settle(turn, Attempts(attempt, 1))
+        await self._together(silent, _TOGETHER, started + _PERIOD_S)
         unheard = [flow for flow in self._silent(silent) if not self._volleys.heard(flow)]
-        left_s = started + _NEIGHBOUR_FAILED_S - trio.current_time()
-        if unheard and left_s > 0:
-            # Nothing at all came through between these hosts: a router may still be looking for the
-            # neighbour.
+        if unheard:
+            # Nothing at all comes through between these hosts: a router may still be looking for the
+            # neighbour. When it has given up, it says so about every packet.
+            left_s = max(0.0, started + _NEIGHBOUR_FAILED_S - trio.current_time())
             await self._volleys.listen({flow.src for flow in unheard}, left_s)
+            await self._together(self._silent(unheard), _TOGETHER_LATE, 0)
+        await self._one_by_one(silent)
+        await self._rounds.withdraw(silent)
+
+    async def _together(self, flows: Sequence[Flow], attempts: Attempts, not_before: float) -> None:
+        if flows:
+            await self._rounds.fire(flows, attempts, after_s=max(0.0, not_before - trio.current_time()))
+            await self._volleys.settle(flows, attempts)
+
+    async def _one_by_one(self, flows: Sequence[Flow]) -> None:
+        """Ask each flow alone whose refusal may have been rationed, as long as there is patience."""
+        until = trio.current_time() + _PATIENCE_S
+        for attempt in range(_ALONE.first, _ALONE.first + _ALONE.total):
+            drawn = self._drawn()
+            for turn in self._turns(self._silent(flows), drawn):
+                period_s = max(drawn[ration] for ration in map(self._ration, turn) if ration is not None)
+                if trio.current_time() + period_s > until:
+                    self._field.unasked.update(flow.number for flow in turn)
+                    continue
+                await self._rounds.fire(turn, Attempts(attempt, 1), after_s=period_s)
+                await self._volleys.settle(turn, Attempts(attempt, 1))
 
     def _silent(self, flows: Iterable[Flow]) -> list[Flow]:
         return [flow for flow in self._field.testable(flows) if self._lost_at(flow) is not None]
@@ -78,24 +94,20 @@ class Refusals:
     def _lost_at(self, flow: Flow) -> Segment | None:
         """Where a flow was lost without a word, None where it was not."""
         field = self._field
-        found = fates(field.sides(flow), flow, field.counted(flow, FIRST.mask | CONFIRM_MASK))
+        found = fates(field.sides(flow), flow, field.counted(flow, CONFIRM_MASK), ARRIVALS_MASK)
         outcomes = {outcome(flow.protocol, fate) for fate, _count in found if fate.seen > Seen.UNSENT}
         if len(outcomes) != 1:
             return None
         ((verdict, segment),) = outcomes
         return segment if verdict is Verdict.FILTERED else None
 
-    def _turns(self, silent: Sequence[Flow]) -> list[list[Flow]]:
-        """The silent flows of each ration that has been drawn upon, in turns of one each."""
-        drawn = self._drawn()
+    def _turns(self, silent: Sequence[Flow], drawn: Mapping[Ration, float]) -> list[list[Flow]]:
+        """The silent flows of each ration that was drawn upon, in turns of one each."""
         taken: Counter[Ration] = Counter()
         turns: list[list[Flow]] = []
         for flow in silent:
             ration = self._ration(flow)
             if ration is None or ration not in drawn:
-                continue
-            if taken[ration] == _MAX_TURNS:
-                self._field.unasked.add(flow.number)
                 continue
             if taken[ration] == len(turns):
                 turns.append([])
@@ -103,14 +115,19 @@ class Refusals:
             taken[ration] += 1
         return turns
 
-    def _drawn(self) -> set[Ration]:
-        """The rations that errors have come out of."""
+    def _drawn(self) -> dict[Ration, float]:
+        """
+        The rations that errors have come out of, and how many seconds each takes to refill for one more.
+        """
         addresses = {address for host in self._field.inventory.hosts for address in host.addresses}
-        return {
-            Ration(listener, by if by in addresses else "", Family.of(by))
-            for listener, observations in self._field.observations.items()
-            for by in observations.refusers()
-        }
+        drawn: dict[Ration, float] = {}
+        for listener, observations in self._field.observations.items():
+            for refusal in observations.refusals():
+                by = refusal.by if refusal.by in addresses else ""
+                ration = Ration(listener, by, Family.of(refusal.by))
+                is_route = refusal.reason.startswith(_ROUTE_REASONS)
+                drawn[ration] = max(_ROUTE_PERIOD_S if is_route else _PERIOD_S, drawn.get(ration, 0))
+        return drawn
 
     def _ration(self, flow: Flow) -> Ration | None:
         """Whom a refusal at the place where the flow was lost would tell, and who would."""

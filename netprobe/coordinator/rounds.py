@@ -17,29 +17,27 @@ from typing import Final
 import trio
 
 from netprobe import plan
-from netprobe.coordinator.field import Field
+from netprobe.coordinator.field import Craft, Field
+from netprobe.coordinator.muster import Muster
 from netprobe.coordinator.state import State
-from netprobe.coordinator.volleys import Volleys
-from netprobe.evidence import LEFT, passed
+from netprobe.coordinator.volleys import KERNEL, LINK, Volleys
+from netprobe.evidence import has_left, is_half_open, passed
 from netprobe.model import Flow
-from netprobe.plan import BURST, FIRST, FRESH_PORT, OUTPUT, PATTERN, SAME_PORT, Attempts
-from netprobe.template import Kind
-
-LINK, KERNEL = "link", "kernel"
+from netprobe.plan import BURST, FIRST, FRESH_PORT, OUTPUT, PATTERN, SAME_PORT, SLOW, Attempts
 
 _MAX_BURST_PACKETS: Final = 4000
 _MIN_BURST: Final = 5
 _FRESH: Final = Attempts(FRESH_PORT.first, 2)
-_SEND: Final = Attempts(OUTPUT.first, 2)
-_SEND_AGAIN: Final = Attempts(OUTPUT.first + 2, 4)
-_LEAVING_S: Final = 0.2
+_SEND: Final = Attempts(OUTPUT.first, 1)
+_SEND_AGAIN: Final = Attempts(OUTPUT.first + 1, 4)
 
 
 class Rounds:
     """All volleys of a run, in their order."""
 
-    def __init__(self, field: Field, volleys: Volleys, state: State) -> None:
+    def __init__(self, field: Field, muster: Muster, volleys: Volleys, state: State) -> None:
         self._field = field
+        self._muster = muster
         self._volleys = volleys
         self._state = state
 
@@ -76,11 +74,11 @@ class Rounds:
         await self._confirm(flows)
 
     async def _volley(
-        self, flows: Sequence[Flow], attempts: Attempts, *, same_port: int = 1, fresh_port: bool = False
+        self, flows: Sequence[Flow], attempts: Attempts, *, same_port: int = 1, craft: Craft = Craft.PROBE
     ) -> None:
         """Fire, each flow by its way, and settle."""
         dropped = dict(self._field.overflowed)
-        await self.fire(flows, attempts, same_port=same_port, fresh_port=fresh_port)
+        await self.fire(flows, attempts, same_port=same_port, craft=craft)
         await self._volleys.settle(flows, attempts)
         self._field.distrust(flows, attempts, dropped)
 
@@ -90,7 +88,7 @@ class Rounds:
         attempts: Attempts,
         *,
         same_port: int = 1,
-        fresh_port: bool = False,
+        craft: Craft = Craft.PROBE,
         after_s: float = 0,
     ) -> None:
         """Fire, each flow by its way."""
@@ -106,7 +104,7 @@ class Rounds:
                             attempts,
                             way=way,
                             same_port=same_port,
-                            fresh_port=fresh_port,
+                            craft=craft,
                             after_s=after_s,
                         )
 
@@ -117,6 +115,7 @@ class Rounds:
         missing = self._field.missing(flows, FIRST)
         if not missing:
             return
+        await self._muster.arm_points()
         await self._burst(missing)
         lossy = [flow for flow in missing if self._passed(flow, FIRST.mask | BURST.mask)]
         known = {flow.number for flow in missing}
@@ -124,10 +123,23 @@ class Rounds:
         if suspects:
             await self._burst(suspects)
         await self._pattern([*lossy, *suspects])
+        await self.withdraw(missing)
+
+    async def withdraw(self, flows: Sequence[Flow]) -> None:
+        """Take back the SYNs whose answer got lost, before the destinations repeat it for a minute."""
+        half_open = [flow for flow in flows if is_half_open(self._field.sides(flow), flow)]
+        for attempts, same_port in ((FIRST, 1), (BURST, 1), (PATTERN, SAME_PORT), (SLOW, 1)):
+            made = [flow for flow in half_open if self._made(flow, attempts)]
+            if made:
+                await self._volleys.withdraw(made, attempts, same_port=same_port)
+
+    def _made(self, flow: Flow, attempts: Attempts) -> int:
+        return self._field.observations[flow.src].sent.get(flow.number, 0) & attempts.mask
 
     async def look_closer(self, flows: Sequence[Flow]) -> None:
         """A burst, and the pattern, for flows that came through with an effort."""
         if flows:
+            await self._muster.arm_points()
             await self._burst(flows)
             await self._pattern(flows)
 
@@ -146,7 +158,7 @@ class Rounds:
         return passed(self._field.sides(flow), flow, attempts)
 
     def _varies(self, flow: Flow) -> bool:
-        made = self._field.observations[flow.src].sent.get(flow.number, 0) & BURST.mask
+        made = self._made(flow, BURST)
         through = self._passed(flow, FIRST.mask | BURST.mask)
         return through != 0 and through & made != made
 
@@ -183,7 +195,7 @@ class Rounds:
             and (self._field.is_second(flow) or flow.number in self._field.before[flow.dst])
         ]
         if assisted:
-            await self._volley(assisted, _FRESH, fresh_port=True)
+            await self._volley(assisted, _FRESH, craft=Craft.FRESH_PORT)
 
     async def _leaving(self, flows: Sequence[Flow]) -> None:
         """Whether the sources' own OUTPUT chains and routes let flows out; no arrival of these counts."""
@@ -193,22 +205,18 @@ class Rounds:
         await self._send(flows, _SEND)
         inside = [flow for flow in self._field.testable(flows) if not self._has_left(flow, _SEND)]
         if inside:
+            await self._muster.arm_points()
             await self._send(inside, _SEND_AGAIN)
         await self._state.forget()
 
     async def _send(self, flows: Sequence[Flow], attempts: Attempts) -> None:
         await self._volleys.fire(flows, attempts, way=KERNEL)
-        await self._volleys.listen({flow.src for flow in flows}, 0)
-        late = {flow.src for flow in self._field.testable(flows) if self._is_inside(flow, attempts)}
-        if late:
-            await self._volleys.listen(late, _LEAVING_S)
+        if self._muster.watching:
+            # Leaving is seen at the source, and at once.
+            await self._volleys.listen({flow.src for flow in flows}, 0)
+            flows = [flow for flow in flows if not self._has_left(flow, attempts)]
+        await self._volleys.settle(flows, attempts, has_left)
 
     def _has_left(self, flow: Flow, attempts: Attempts) -> bool:
-        left = self._field.observations[flow.src].at(LEFT, Kind.PROBE, flow.number)
-        return left & attempts.mask == attempts.mask
-
-    def _is_inside(self, flow: Flow, attempts: Attempts) -> bool:
-        """Accepted by the kernel and not seen leaving: a queue, or a neighbour that is being looked for."""
-        errors = self._field.observations[flow.src].errors.get(flow.number, {})
-        refused = any(mask & attempts.mask for mask in errors.values())
-        return not refused and not self._has_left(flow, attempts)
+        """Whether these packets were seen outside: leaving, or anywhere at the destination."""
+        return has_left(self._field.sides(flow), flow, attempts.mask)

@@ -7,7 +7,7 @@ that see the payloads, so that the lost one is lost at a place.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Final
 
@@ -67,19 +67,24 @@ class Sessions:
         return passed(self._field.sides(flow), flow, FIRST.mask) & source.at(SOCKET, Kind.ACCEPT, flow.number)
 
     async def _connect(self, flows: Sequence[Flow], attempt: int) -> None:
-        theirs: dict[str, list[tuple[int, str, str, int, int, int]]] = defaultdict(list)
+        theirs: dict[str, dict[tuple[str, int, int, int], list[tuple[int, str]]]] = defaultdict(dict)
         for flow in self._field.testable(flows):
             if flow.port is not None:
-                speech = self._field.speeches[flow.dst, flow.port]
-                theirs[flow.src].append((flow.number, flow.src_address, flow.dst_address, flow.port, *speech))
+                what = flow.src_address, flow.port, *self._field.speeches[flow.dst, flow.port]
+                theirs[flow.src].setdefault(what, []).append((flow.number, flow.dst_address))
         timeout_s = min(
             self._field.settings.timeout_s, _SESSION_S + self._volleys.slowest_rtt_s() * _ROUND_TRIPS
         )
         requests = {
-            name: wire.Connect(attempt=attempt, timeout=timeout_s, parallel=_PARALLEL, sessions=sessions)
+            name: wire.Connect(
+                attempt=attempt,
+                timeout=timeout_s,
+                parallel=_PARALLEL,
+                sessions=[(*what, targets) for what, targets in sessions.items()],
+            )
             for name, sessions in theirs.items()
         }
-        longest = max((len(sessions) for sessions in theirs.values()), default=0)
+        longest = max(Counter(flow.src for flow in flows).values(), default=0)
         patience_s = ANSWER_TIMEOUT_S + timeout_s * (1 + longest / _PARALLEL)
         connected = await self._crew.ask("connect", requests, wire.Connected, patience_s)
         for name, result in connected.items():

@@ -8,18 +8,21 @@ expected has arrived, or for as long as the slowest answer of the run makes sens
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 import trio
 
 from netprobe import icmp, wire
 from netprobe.coordinator.crew import Crew
-from netprobe.coordinator.field import Field
-from netprobe.evidence import INTERFACE, LEFT
+from netprobe.coordinator.field import Craft, Field
+from netprobe.evidence import INTERFACE, SOCKET, Sides, complete
 from netprobe.model import Family, Flow, Protocol, Refusal
 from netprobe.plan import SOURCE_PORTS, Attempts
 from netprobe.template import Kind
+
+LINK, KERNEL = "link", "kernel"
+"""The ways out of a host: below its netfilter, or through it."""
 
 ANSWER_TIMEOUT_S: Final = 10.0
 """For an agent to answer what it can answer at once; a loaded host is slow, a hung one is lost."""
@@ -43,17 +46,41 @@ class Volleys:
         attempts: Attempts,
         *,
         way: str,
-        rate: float | None = None,
         after_s: float = 0,
         same_port: int = 1,
-        fresh_port: bool = False,
+        craft: Craft = Craft.PROBE,
     ) -> None:
         """Fire the attempts of flows from all their sources at once; return when the last has left."""
         field = self._field
+        theirs = self._by_source(flows)
+        fired = await self._shoot(theirs, attempts, way, after_s, same_port, craft)
+        for source, result in fired.items():
+            observations = field.observations[source]
+            for flow in theirs[source]:
+                observations.fired(flow.number, attempts.mask)
+            for name, masks in result.errors:
+                observations.failed(name, masks)
+
+    async def withdraw(self, flows: Sequence[Flow], attempts: Attempts, *, same_port: int = 1) -> None:
+        """Take back the attempts of flows: no evidence, and nobody waits for it."""
+        await self._shoot(self._by_source(flows), attempts, KERNEL, 0, same_port, Craft.WITHDRAWAL)
+
+    def _by_source(self, flows: Iterable[Flow]) -> dict[str, list[Flow]]:
         by_source: dict[str, list[Flow]] = defaultdict(list)
-        for flow in field.testable(flows):
+        for flow in self._field.testable(flows):
             by_source[flow.src].append(flow)
-        rate = min(rate or field.settings.rate, field.settings.rate)
+        return by_source
+
+    async def _shoot(
+        self,
+        by_source: Mapping[str, Sequence[Flow]],
+        attempts: Attempts,
+        way: str,
+        after_s: float,
+        same_port: int,
+        craft: Craft,
+    ) -> dict[str, wire.Fired]:
+        rate = self._field.settings.rate
         requests = {
             source: wire.Fire(
                 way=way,
@@ -61,40 +88,40 @@ class Volleys:
                 after=after_s,
                 attempts=attempts,
                 ports=(*SOURCE_PORTS, same_port),
-                shots=[
-                    (
-                        field.templates.packet(flow, fresh_port=fresh_port),
-                        flow.number,
-                        flow.src_address,
-                        flow.dst_address,
-                    )
-                    for flow in self._staggered(source, theirs)
-                ],
+                shots=self._shots(self._staggered(source, theirs), craft),
             )
             for source, theirs in by_source.items()
         }
-        longest = max((len(theirs) for theirs in by_source.values()), default=0) * attempts.total / rate
+        longest = max(map(len, by_source.values()), default=0) * attempts.total / rate
         timeout_s = ANSWER_TIMEOUT_S + after_s + 3 * longest + _NEIGHBOUR_S
         fired = await self._crew.ask("fire", requests, wire.Fired, timeout_s)
-        for source, result in fired.items():
-            observations = field.observations[source]
-            for flow in by_source[source]:
-                observations.fired(flow.number, attempts.mask)
-            for name, masks in result.errors:
-                observations.failed(name, masks)
-            field.packets += result.sent
+        self._field.packets += sum(result.sent for result in fired.values())
+        return fired
+
+    def _shots(self, flows: Iterable[Flow], craft: Craft) -> list[tuple[int, str, list[tuple[int, str]]]]:
+        targets: dict[tuple[int, str], list[tuple[int, str]]] = defaultdict(list)
+        for flow in flows:
+            template = self._field.templates.packet(flow, craft)
+            if template is not None:
+                targets[template, flow.src_address].append((flow.number, flow.dst_address))
+        return [(template, source, theirs) for (template, source), theirs in targets.items()]
 
     def _staggered(self, source: str, flows: Iterable[Flow]) -> list[Flow]:
         # Each source begins with the host after itself, so that no destination is hit by all of them at once.
         order, hosts = self._field.order, len(self._field.order)
         return sorted(flows, key=lambda flow: (order[flow.dst] - order[source]) % hosts)
 
-    async def settle(self, flows: Sequence[Flow], attempts: Attempts) -> None:
+    async def settle(
+        self,
+        flows: Sequence[Flow],
+        attempts: Attempts,
+        is_done: Callable[[Sides, Flow, int], bool] = complete,
+    ) -> None:
         """
         Wait for what a volley brings, and collect it.
 
-        Ends as soon as everything has come. What is missing is waited for by the round-trip times that the
-        run has seen; between two hosts of which nothing has been heard, for the whole timeout.
+        Ends as soon as `is_done` holds for all flows. What is missing is waited for by the round-trip times
+        that the run has seen; between two hosts of which nothing has been heard, for the whole timeout.
         """
         field = self._field
         started = trio.current_time()
@@ -102,16 +129,20 @@ class Volleys:
         missing = field.testable(flows)
         while missing:
             await self._collect(self._expected(missing, attempts), within_s)
-            missing = [flow for flow in field.missing(missing, attempts) if self._may_come(flow, attempts)]
+            missing = [
+                flow
+                for flow in field.testable(missing)
+                if not is_done(field.sides(flow), flow, attempts.mask) and self._may_come(flow, attempts)
+            ]
             within_s = self._patience_s(missing) - (trio.current_time() - started)
             if within_s <= 0:
                 return
 
     def _may_come(self, flow: Flow, attempts: Attempts) -> bool:
-        """Whether anything can still come of a flow's packets: they left, and nobody refused them."""
+        """Whether anything can still come of a flow's packets: they were sent, and nobody refused them."""
         source = self._field.observations[flow.src]
-        left = source.at(LEFT, Kind.PROBE, flow.number) & attempts.mask
-        return left != 0 and not source.was_refused(flow.number, left)
+        made = source.sent.get(flow.number, 0) & attempts.mask & ~source.unsent(flow.number)
+        return made != 0 and not source.was_refused(flow.number, made)
 
     async def listen(self, names: Iterable[str], seconds: float) -> None:
         """Collect from hosts what they see in so many seconds."""
@@ -157,7 +188,8 @@ class Volleys:
         return {
             (flows[number].src, flows[number].dst, flows[number].family)
             for observations in self._field.observations.values()
-            for number in observations.flows_at(INTERFACE, Kind.PROBE)
+            for point in (SOCKET, INTERFACE)
+            for number in observations.flows_at(point, Kind.PROBE)
         }
 
     def _note(self, name: str, result: wire.Collected) -> None:

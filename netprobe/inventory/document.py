@@ -67,7 +67,7 @@ def compose(content: bytes, problems: Problems, name: str) -> yaml.Node:
     if len(content) > MAX_BYTES:
         raise InventoryError(f"{name}: larger than {MAX_BYTES >> 20} MiB, which no inventory is")
     try:
-        text = content.decode("utf-8-sig")
+        text = content.decode()
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         problems.add(Place(line), (), f"not UTF-8: byte 0x{content[error.start]:02x}")

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
+
 from netprobe.model import Family, Protocol
 from netprobe.probes._outer import packet
 from netprobe.template import Key, Kind, Match, Sight, Template
@@ -31,13 +33,26 @@ def syn(family: Family, port: int | None, key: Key) -> Template:
     return packet(family, Protocol.TCP, segment, tags=(_SEQUENCE,), source_port=True)
 
 
+def withdrawal(family: Family, port: int | None, key: Key) -> Template:
+    """
+    `Probe.withdrawal` of every TCP probe: the RST that takes a SYN back (RFC 9293 §3.10.7.4).
+
+    A SYN-ACK that got lost is not answered by the source's kernel, and would be sent again for a minute.
+    """
+    from scapy.layers.inet import TCP
+
+    segment = TCP(sport=1, dport=port, seq=0, flags="R", window=key.window)
+    template = packet(family, Protocol.TCP, segment, tags=(_SEQUENCE,), source_port=True)
+    return msgspec.structs.replace(template, plus=1)
+
+
 def _flags(mask: int, value: int) -> Match:
     return Match(_FLAGS, 1, mask, value)
 
 
 def sights(key: Key) -> tuple[Sight, ...]:
     """
-    The SYN, its SYN-ACK, the RST that refuses it, and the RST that ends a half-open connection.
+    The SYN, its SYN-ACK, the RST that refuses it, and the RSTs, ours and a kernel's, that end it half open.
 
     A RST that answers a SYN acknowledges its sequence number plus one; one that answers a SYN-ACK carries
     that number as its own (RFC 9293 §3.5.2).
@@ -62,6 +77,13 @@ def sights(key: Key) -> tuple[Sight, ...]:
             protocol=tcp,
             matches=(_flags(_RST | _ACK, _RST | _ACK),),
             tag=_ACKNOWLEDGEMENT,
+            minus=1,
+        ),
+        Sight(
+            kind=Kind.WITHDRAWAL,
+            protocol=tcp,
+            matches=(_flags(_RST | _ACK, _RST), Match(_WINDOW, 2, 0xFFFF, key.window)),
+            tag=_SEQUENCE,
             minus=1,
         ),
         Sight(

@@ -18,5 +18,6 @@ PROBE = Probe(
     any_port=True,
     packet=_tcp.syn,
     sights=_tcp.sights,
+    withdrawal=_tcp.withdrawal,
     application=tls("h2", "http/1.1"),
 )

@@ -34,8 +34,9 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     `source` is where the requirement and the packet's form come from, `rank` its place in reports. `between`
     are the roles of the two ends. `ports` are the default destination ports (none for IP protocol 4); with
     `any_port`, one open port of several is enough unless the inventory sets them. `packet` crafts the
-    template of the probe packet, `sights` recognise it and its answers. With `fixed_source_port` the real
-    traffic leaves from the port it goes to.
+    template of the probe packet, `sights` recognise it and its answers, `withdrawal` takes back what the
+    packet left half done at the destination. With `fixed_source_port` the real traffic leaves from the port
+    it goes to.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     any_port: bool = False
     packet: Callable[[Family, int | None, Key], Template]
     sights: Callable[[Key], tuple[Sight, ...]]
+    withdrawal: Callable[[Family, int | None, Key], Template] | None = None
     application: Application | None = None
     fixed_source_port: bool = False
 

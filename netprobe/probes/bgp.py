@@ -73,5 +73,6 @@ PROBE = Probe(
     ports=(179,),
     packet=_tcp.syn,
     sights=_tcp.sights,
+    withdrawal=_tcp.withdrawal,
     application=Application(name="BGP OPEN", request=_request, answer=_answer, sights=_sights),
 )

@@ -17,5 +17,6 @@ PROBE = Probe(
     ports=(2379,),
     packet=_tcp.syn,
     sights=_tcp.sights,
+    withdrawal=_tcp.withdrawal,
     application=tls("h2"),
 )
