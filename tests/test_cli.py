@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import resource
 import signal
 import stat
 import subprocess
@@ -473,17 +474,42 @@ def test_a_new_file_has_the_permissions_that_any_new_file_has(tmp_path: Path) ->
     assert 0o640 == stat.S_IMODE((tmp_path / "r.json").stat().st_mode)
 
 
-def test_what_is_no_file_is_written_to_directly() -> None:
+def test_what_is_no_file_is_written_to_directly(tmp_path: Path) -> None:
     """
-    A device is not replaced by a file; that it is full is told, with a status that is none of a run's.
+    A pipe (and so a device) is not replaced by a file.
     """
-    Output(Path("/dev/null")).write("x")
-    with pytest.raises(Refused) as caught:
-        Output(Path("/dev/full")).write("x")
+    # Never a real device: as root, code that gets this wrong would replace it for the whole machine.
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        Output(pipe).write("x")
 
-    assert ("cannot write /dev/full: No space left on device",) == caught.value.lines
+        assert b"x" == os.read(reader, 10)
+    finally:
+        os.close(reader)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+def test_a_result_that_does_not_fit_leaves_the_old_one(tmp_path: Path) -> None:
+    """
+    A file that cannot be written after all is told, with a status that is none of a run's, and stays as it was.
+    """
+    target = tmp_path / "r.json"
+    target.write_text("old")
+    output = Output(target)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        with pytest.raises(Refused) as caught:
+            output.write("x" * 1000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    assert (f"cannot write {target}: File too large",) == caught.value.lines
     assert 74 == caught.value.status
-    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+    assert "old" == target.read_text()
+    assert [target] == list(tmp_path.iterdir())
 
 
 def test_a_reader_that_leaves_is_no_error(hosts: Path) -> None:

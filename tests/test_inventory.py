@@ -403,6 +403,21 @@ ONE_LINE = {
             'expected the name of a network namespace (as in `ip netns list`), got "../x"'
         ),
     ),
+    "a namespace that is a directory": (
+        hosts("{name: a, addresses: [10.0.0.1], connection: {type: netns, name: ..}}"),
+        (
+            "i.yaml:2: hosts[0].connection.name: "
+            'expected the name of a network namespace (as in `ip netns list`), got ".."'
+        ),
+    ),
+    "a text without end": (
+        hosts(f"{{name: a, addresses: [10.0.0.1], python: [{'x' * 4097}]}}"),
+        "i.yaml:2: hosts[0].python[0]: longer than 4,096 characters",
+    ),
+    "an argument with half a character": (
+        hosts('{name: a, addresses: [10.0.0.1], python: ["\\ud800"]}'),
+        "i.yaml:2: hosts[0].python[0]: must not have the character U+D800",
+    ),
     "a home that is nobody's": (
         hosts("{name: a, addresses: [10.0.0.1], connection: {identity: ~no-such-user/id}}"),
         'i.yaml:2: hosts[0].connection.identity: there is no such home directory: "~no-such-user/id"',
@@ -599,27 +614,38 @@ def test_all_mistakes_are_told_in_the_order_of_the_file() -> None:
     ] == errors(text)
 
 
-def test_no_more_than_twenty_mistakes_are_told() -> None:
+@pytest.mark.parametrize(
+    ("mistakes", "last"), [(21, "i.yaml: and 1 more error"), (23, "i.yaml: and 3 more errors")]
+)
+def test_no_more_than_twenty_mistakes_are_told(mistakes: int, last: str) -> None:
     """
     After twenty lines the rest is only counted.
     """
-    lines = errors(TWO + "probes: [" + ", ".join(f"x{number}" for number in range(23)) + "]\n")
+    lines = errors(TWO + "probes: [" + ", ".join(f"x{number}" for number in range(mistakes)) + "]\n")
 
     assert 21 == len(lines)
-    assert "i.yaml: and 3 more errors" == lines[-1]
+    assert last == lines[-1]
+
+
+def test_a_host_that_a_probe_does_not_concern_may_lack_its_family() -> None:
+    """
+    An IPv4-only probe between nodes says nothing against an etcd host with IPv6 only.
+    """
+    text = TWO + '  - {name: c, addresses: ["fd00::3"], roles: [etcd]}\nprobes: [ipip]\n'
+
+    assert ("ipip",) == loads(text).probes
 
 
 def test_a_mistake_behind_an_alias_is_told_once() -> None:
     """
     What is written once and used twice is wrong once.
     """
-    text = TWO + "defaults: {python: &p [5]}\nports: {typha: &x [0], bgp: *x}\n"
+    text = hosts(
+        "{name: a, addresses: [10.0.0.1], connection: &c {<<: 5, type: local}}",
+        "{name: b, addresses: [10.0.0.2], connection: *c}",
+    )
 
-    assert [
-        'i.yaml:4: defaults.python[0]: expected text, got 5; quote it: "5"',
-        "i.yaml:5: ports.typha[0]: expected a number from 1 to 65535, got 0",
-        "i.yaml:5: ports.bgp[0]: expected a number from 1 to 65535, got 0",
-    ] == errors(text)
+    assert ['i.yaml:2: "<<" merges mappings, got 5'] == errors(text)
 
 
 @pytest.mark.parametrize("text", [TWO + "probes: " + "[" * 5000, TWO + "probes: " + "[" * 40 + "]" * 40])
