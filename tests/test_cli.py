@@ -493,7 +493,7 @@ def test_what_is_no_file_is_written_to_directly(tmp_path: Path) -> None:
 
 def test_a_result_that_does_not_fit_leaves_the_old_one(tmp_path: Path) -> None:
     """
-    A file that cannot be written after all is told, with a status that is none of a run's, and stays as it was.
+    What cannot be written after all is told, with a status that is none of a run's; the file stays as it was.
     """
     target = tmp_path / "r.json"
     target.write_text("old")

@@ -11,11 +11,11 @@ import click
 
 from netprobe.cli.errors import Refused
 from netprobe.cli.output import Output
-from netprobe.cli.run import render
+from netprobe.cli.run import probe, render
 
 if TYPE_CHECKING:
-    from netprobe.lab import Expectations, Lab, Planted
-    from netprobe.model import Cell, Run
+    from netprobe.lab import Expectations, Planted
+    from netprobe.model import Cell
 
 _FAULTS_DIFFER: Final = 1
 
@@ -36,13 +36,16 @@ def demo(*, verbose: bool) -> int:
     The hosts are network namespaces; they are gone when the command ends. Without root it works where user
     namespaces are allowed. Exit status 0: exactly the planted faults were found.
     """
+    from netprobe.cli.progress import Progress
     from netprobe.lab import Lab, LabError
     from netprobe.lab.rootless import reexec_in_user_namespace
+    from netprobe.plan import Settings
 
     try:
         reexec_in_user_namespace()
-        with Lab.from_file(Path(__file__).parents[1] / "lab" / "demo.yaml") as lab:
-            result = _probe(lab, verbose=verbose)
+        description = Path(__file__).parents[1] / "lab" / "demo.yaml"
+        with Lab.from_file(description) as lab, Progress(verbose=verbose) as progress:
+            result = probe(lab.inventory(), Settings(), progress)
     except LabError as error:
         raise Refused(str(error)) from None
     target = Output(None)
@@ -64,16 +67,6 @@ def demo(*, verbose: bool) -> int:
     ]
     target.write(render(result, "text", target, verbose=verbose) + "\n".join(lines) + "\n")
     return _FAULTS_DIFFER if mismatches else 0
-
-
-def _probe(lab: Lab, *, verbose: bool) -> Run:
-    import trio
-
-    from netprobe import coordinator
-    from netprobe.cli.progress import Progress
-
-    with Progress(verbose=verbose) as progress:
-        return trio.run(coordinator.run, lab.inventory(), coordinator.Settings(), progress)
 
 
 def _comparison(planted: Planted, expectations: Expectations, cells: tuple[Cell, ...]) -> Iterator[str]:

@@ -13,7 +13,9 @@ from netprobe.cli.output import Output
 from netprobe.cli.selection import Choices, selection
 
 if TYPE_CHECKING:
-    from netprobe.model import Run
+    from netprobe.cli.progress import Progress
+    from netprobe.model import Inventory, Run
+    from netprobe.plan import Settings
     from netprobe.reports import Options
 
 
@@ -78,16 +80,24 @@ def run(inventory: Path, format_: str | None, output: Path | None, *, verbose: b
     # Before anything is sent: a result that cannot be written is a pity.
     target = Output(output)
 
-    import trio
-
-    from netprobe import coordinator
     from netprobe.cli.progress import Progress
     from netprobe.modes import exit_status
 
     with Progress(verbose=verbose) as progress:
-        result = trio.run(coordinator.run, narrowed, settings, progress)
+        result = probe(narrowed, settings, progress)
     target.write(render(result, format_ or _format_of(output), target, verbose=verbose))
     return exit_status(result)
+
+
+def probe(inventory: Inventory, settings: Settings, progress: Progress) -> Run:
+    """The run itself. Ctrl-C ends it where it waits, never in the middle of a step, and then cleans up."""
+    import trio
+
+    from netprobe import coordinator
+
+    return trio.run(
+        coordinator.run, inventory, settings, progress, restrict_keyboard_interrupt_to_checkpoints=True
+    )
 
 
 def _format_of(output: Path | None) -> str:
