@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from netprobe.attempts import OUTPUT_MASK
 from netprobe.icmp import Quote
 from netprobe.model import Answer, Fate, Fates, Flow, Protocol, Refusal, Seen, Word
 from netprobe.template import ATTEMPT_BITS, Base, Key, Kind, Sight
@@ -127,6 +128,16 @@ def complete(sides: Sides, flow: Flow, attempts: int) -> bool:
     """Whether all of these attempts that were made got through, and for TCP back."""
     made = sides.source.sent.get(flow.number, 0) & attempts
     return made != 0 and passed(sides, flow, made) == made
+
+
+def pending(sides: Sides, flow: Flow, attempts: int) -> int:
+    """Those of the attempts of which something may still come: sent, and neither seen nor refused."""
+    source, number = sides.source, flow.number
+    made = source.sent.get(number, 0) & attempts & ~source.unsent(number)
+    made &= ~passed(sides, flow, made)
+    if made & OUTPUT_MASK and has_left(sides, flow, made & OUTPUT_MASK):
+        made &= ~OUTPUT_MASK
+    return 0 if source.was_refused(number, made) else made
 
 
 def passed(sides: Sides, flow: Flow, attempts: int) -> int:

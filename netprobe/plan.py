@@ -1,62 +1,22 @@
-"""
-What a run will do: which flows there are, and which packets of them go out when.
-
-The attempts of a flow are numbered, the number travels in the tag, and its range says what the packet is for:
-so a packet that tests the source's OUTPUT can never be counted as an arrival (design trap 2).
-"""
+"""What a run will do: which flows there are, and how many packets they get."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
 from netprobe import modes
+from netprobe.attempts import FIRST
 from netprobe.model import Family, Flow, Host, Inventory
 from netprobe.probes import Probe, registry
 from netprobe.template import MAX_FLOWS
-
-
-class Attempts(NamedTuple):
-    """Numbers of attempts: the first, and how many."""
-
-    first: int
-    total: int
-
-    @property
-    def mask(self) -> int:
-        """The bits of these attempts."""
-        return ((1 << self.total) - 1) << self.first
-
-
-FIRST: Final = Attempts(0, 8)
-"""The first round, of which `--count` says how many are used."""
-BURST: Final = Attempts(8, 10)
-"""A miss is confirmed before it is called one (design trap 10)."""
-PATTERN: Final = Attempts(18, 24)
-"""
-Some came and some did not: eight source ports, three packets each, tell loss from a dead member of a bundle.
-"""
-SAME_PORT: Final = 3
-SLOW: Final = Attempts(42, 6)
-"""Asked again when refusals have tokens again (design trap 11)."""
-FRESH_PORT: Final = Attempts(48, 4)
-"""From another source port: does a packet get through to which no earlier packet can have opened the way?"""
-OUTPUT: Final = Attempts(52, 8)
-"""Sent through the source's own OUTPUT chain only to see whether it lets them out."""
-CONFIRM_MASK: Final = BURST.mask | PATTERN.mask | SLOW.mask
-ARRIVALS_MASK: Final = FIRST.mask | CONFIRM_MASK
 
 DEFAULT_RATE: Final = 5000.0
 DEFAULT_TIMEOUT_S: Final = 1.0
 
 _FEWEST, _FIRST_ROUND_PACKETS = 3, 2000
-
-SOURCE_PORTS: Final = (61000, 4500)
-"""
-Above the kernel's default ephemeral range (32768-60999): no live connection of the host has such a port.
-"""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):

@@ -117,21 +117,26 @@ class Listening(msgspec.Struct):
     failed: list[tuple[int, str]]
 
 
-class Fire(msgspec.Struct):
+class Volley(msgspec.Struct):
     """
-    Send packets: `attempts` are the first and their number, for each of `shots`.
+    Many packets by one way out (`kernel`, `link`): `attempts` are the first and their number, for each shot.
 
     `shots` are (template, source, [(flow, destination), …]). `ports` are the lowest source port, how many
-    there are, and how many successive attempts share one, in the way of `source_port`; `rate` is in packets a
-    second, and the first leaves `after` so many seconds.
+    there are, and how many successive attempts share one, in the way of `source_port`.
     """
 
     way: str
-    rate: float
-    after: float
     attempts: tuple[int, int]
     ports: tuple[int, int, int]
     shots: list[tuple[int, str, list[tuple[int, str]]]]
+
+
+class Fire(msgspec.Struct):
+    """Send volleys, one after the other; `rate` in packets a second, the first `after` so many seconds."""
+
+    rate: float
+    after: float
+    volleys: list[Volley]
 
 
 def source_port(flow: int, attempt: int, ports: tuple[int, int, int]) -> int:

@@ -337,7 +337,7 @@ def test_the_defaults_are_those_of_the_plan(
     capsys.readouterr()
 
     words = " ".join((HELP / "run.txt").read_text().split())
-    assert f"1 to {plan.FIRST.total}. [default: {plan.usual_count(1, 2)}, fewer in large clusters]" in words
+    assert f"1 to {FIRST.total}. [default: {plan.usual_count(1, 2)}, fewer in large clusters]" in words
     assert f"[default: {plan.Settings().rate:.0f}]" in words
     assert f"[default: {plan.Settings().timeout_s:.0f}]" in words
     assert f"[default: {plan.Settings().depth}]" in words

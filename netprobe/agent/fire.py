@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _WAYS = ("kernel", "link")
 _TICK_S = 0.004
 _TICK_PACKETS = 64
+_DEPTH_S = 0.1
 _NEIGHBOUR_WAIT_S = (
     3.5  # three requests, one a second (net.ipv4.neigh.default.mcast_solicit, retrans_time_ms)
 )
@@ -30,6 +31,7 @@ _NEIGHBOUR_POLL_S = 0.02
 _FULL_QUEUE = (errno.ENOBUFS, errno.EAGAIN)
 _FULL_QUEUE_TRIES = 50
 _ETHERTYPE = {4: 0x0800, 6: 0x86DD}
+_MAX_FLOW = (1 << 32 - ATTEMPT_BITS) - 1
 
 
 class Shot:
@@ -44,9 +46,55 @@ class Shot:
         self.text = text
 
 
+class Volley:
+    """Shots by one way out, each once for each attempt, attempt by attempt: a flow's packets lie apart."""
+
+    def __init__(self, request: "dict[str, object]", templates: "list[Template]") -> None:
+        self.way = wire.one_of(request.get("way"), "volley.way", _WAYS)
+        self.first, self.total = (
+            wire.integer(each, "volley.attempts", 0, 1 << ATTEMPT_BITS)
+            for each in wire.items(request.get("attempts"), "volley.attempts", 2)
+        )
+        if self.first + self.total > 1 << ATTEMPT_BITS:
+            raise wire.RequestError(f"volley.attempts: at most {1 << ATTEMPT_BITS} in all")
+        self._low, self._span, self._same_port = (
+            wire.integer(each, "volley.ports", 1, 65535)
+            for each in wire.items(request.get("ports"), "volley.ports", 3)
+        )
+        if self._low + self._span > 1 << 16:
+            raise wire.RequestError("volley.ports: they end at 65535")
+        self.shots: list[Shot] = []
+        for each in wire.items(request.get("shots"), "volley.shots"):
+            self.shots.extend(_shots(wire.items(each, "volley.shots", 3), templates))
+
+    def packets(self) -> "Iterator[tuple[Volley, int, Shot]]":
+        """Every packet of the volley in its turn."""
+        for attempt in range(self.first, self.first + self.total):
+            for shot in self.shots:
+                yield self, attempt, shot
+
+    def source_port(self, attempt: int, shot: Shot) -> int:
+        """The source port of a packet, where its template leaves it open; the coordinator counts alike."""
+        return self._low + (shot.flow * 31 + attempt // self._same_port * 7919) % self._span
+
+
+def _shots(values: "list[object]", templates: "list[Template]") -> "Iterator[Shot]":
+    template = wire.member(values[0], "shots.template", templates)
+    source = wire.address(values[1], "shots.source")
+    if not template.network or len(source) != (4 if template.version == 4 else 16):
+        raise wire.RequestError("shots: a packet template, and a source address of its family")
+    for each in wire.items(values[2], "shots.targets"):
+        flow, destination = wire.items(each, "shots.targets", 2)
+        address = wire.address(destination, "shots.destination")
+        if len(address) != len(source):
+            raise wire.RequestError("shots: both addresses of one family")
+        number = wire.integer(flow, "shots.flow", 0, _MAX_FLOW)
+        yield Shot(template, number, source, address, str(destination))
+
+
 class Fire:
     """
-    One volley: every shot once for each attempt, attempt by attempt, so that the packets of a flow lie apart.
+    Volleys, one after the other, at one rate.
 
     `done` is called with the answer when the last packet has left, `note` with each tag (without nonce).
     A packet that a full queue refused is tried again; one that the kernel refused for good is reported
@@ -63,137 +111,120 @@ class Fire:
         note: "Callable[[int], None]",
     ) -> None:
         self._loop = loop
+        self._nonce = nonce
         self._done = done
         self._note = note
-        self._nonce = nonce
-        self._way = wire.one_of(request.get("way"), "way", _WAYS)
         self._rate = wire.number(request.get("rate"), "rate", 0.01, 1e6)
-        self._after = wire.number(request.get("after", 0), "after", 0, 60)
-        first, count = (
-            wire.integer(each, "attempts", 0, 1 << ATTEMPT_BITS)
-            for each in wire.items(request.get("attempts"), "attempts", 2)
-        )
-        if first + count > 1 << ATTEMPT_BITS:
-            raise wire.RequestError(f"attempts: at most {1 << ATTEMPT_BITS} in all")
-        low, span, self._same_port = (
-            wire.integer(each, "ports", 1, 65535) for each in wire.items(request.get("ports"), "ports", 3)
-        )
-        if low + span > 1 << 16:
-            raise wire.RequestError("ports: they end at 65535")
-        self._low, self._span = low, span
-        shots: list[Shot] = []
-        for each in wire.items(request.get("shots"), "shots"):
-            shots.extend(self._shots(wire.items(each, "shots", 3), templates))
-        self._queue = ((attempt, shot) for attempt in range(first, first + count) for shot in shots)
+        after_s = wire.number(request.get("after", 0), "after", 0, 60)
+        volleys = [
+            Volley(wire.fields(each, "volleys"), templates)
+            for each in wire.items(request.get("volleys"), "volleys")
+        ]
+        # Opened before the first packet: that we may not open a socket says nothing about any flow.
+        self._raw = {
+            source: _raw_socket(source)
+            for source in {
+                shot.source for volley in volleys if volley.way == "kernel" for shot in volley.shots
+            }
+        }
+        self._packet: socket.socket | None = None
+        if any(volley.way == "link" for volley in volleys):
+            # Protocol 0: it sends, and never receives.
+            self._packet = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
+            self._packet.setblocking(False)
+        self._volleys = iter(volleys)
+        self._packets: Iterator[tuple[Volley, int, Shot]] = iter(())
+        self._links: dict[bytes, tuple[str, bytes]] = {}
+        self._unreachable: dict[bytes, str] = {}
         self._errors: dict[str, dict[int, int]] = {}
         self._sent = 0
         self._full = 0
-        self._started = time.monotonic()
-        # Opened before the first packet: that we may not open a socket says nothing about any flow.
-        self._sockets: dict[bytes, socket.socket] = {}
-        for source in {shot.source for shot in shots} if self._way == "kernel" else ():
-            self._sockets[source] = _raw_socket(source)
-        if self._way == "link":
-            # Protocol 0: it sends, and never receives.
-            self._packet_socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
-            self._packet_socket.setblocking(False)
-            self._sockets[b""] = self._packet_socket
-        self._links: dict[bytes, tuple[str, bytes]] = {}
-        self._unreachable: dict[bytes, str] = {}
-        if self._way == "link":
-            Neighbours(loop, {shot.addresses: shot.destination for shot in shots}, self._begin)
+        self._allowed = 1.0
+        self._ticked = self._started = time.monotonic() + after_s
+        loop.later(after_s, self._next_volley)
+
+    def _next_volley(self) -> None:
+        volley = next(self._volleys, None)
+        if volley is None:
+            self._finish()
+            return
+        self._packets = volley.packets()
+        if volley.way == "link":
+            Neighbours(
+                self._loop, {shot.addresses: shot.destination for shot in volley.shots}, self._resolved
+            )
         else:
-            loop.later(0, lambda: self._begin({}, {}))
+            self._tick()
 
-    @staticmethod
-    def _shots(values: "list[object]", templates: "list[Template]") -> "Iterator[Shot]":
-        template = wire.member(values[0], "shots.template", templates)
-        source = wire.address(values[1], "shots.source")
-        if not template.network or len(source) != (4 if template.version == 4 else 16):
-            raise wire.RequestError("shots: a packet template, and a source address of its family")
-        for each in wire.items(values[2], "shots.targets"):
-            flow, destination = wire.items(each, "shots.targets", 2)
-            address = wire.address(destination, "shots.destination")
-            if len(address) != len(source):
-                raise wire.RequestError("shots: both addresses of one family")
-            number = wire.integer(flow, "shots.flow", 0, (1 << 32 - ATTEMPT_BITS) - 1)
-            yield Shot(template, number, source, address, str(destination))
-
-    def _begin(self, links: "dict[bytes, tuple[str, bytes]]", errors: "dict[bytes, str]") -> None:
-        self._links = links
-        self._unreachable = errors
-        self._started = time.monotonic() + self._after
-        self._loop.later(self._after, self._tick)
+    def _resolved(self, links: "dict[bytes, tuple[str, bytes]]", errors: "dict[bytes, str]") -> None:
+        self._links, self._unreachable = links, errors
+        self._tick()
 
     def _tick(self) -> None:
-        allowed = 1 + int((time.monotonic() - self._started) * self._rate) - self._sent
-        for _ in range(min(allowed, _TICK_PACKETS)):
-            following = next(self._queue, None)
-            if following is None:
-                self._finish()
+        now = time.monotonic()
+        # A token bucket: what a busy host was late by is made up for, what a long wait saved is not.
+        depth = max(1.0, self._rate * _DEPTH_S)
+        self._allowed = min(depth, self._allowed + (now - self._ticked) * self._rate)
+        self._ticked = now
+        for _ in range(min(int(self._allowed), _TICK_PACKETS)):
+            packet = next(self._packets, None)
+            if packet is None:
+                self._next_volley()
                 return
-            if not self._send(following):
-                self._again(following)
+            if not self._send(packet):
+                self._again(packet)
                 return
-        self._loop.later(0 if allowed > _TICK_PACKETS else _TICK_S, self._tick)
+        self._loop.later(0 if self._allowed >= 1 else _TICK_S, self._tick)
 
-    def _again(self, refused: "tuple[int, Shot]") -> None:
+    def _again(self, packet: "tuple[Volley, int, Shot]") -> None:
         """Try a packet again that a full queue refused, a little later."""
 
         def again() -> None:
-            if self._send(refused):
+            if self._send(packet):
                 self._tick()
             else:
-                self._again(refused)
+                self._again(packet)
 
         self._loop.later(_TICK_S, again)
 
-    def _send(self, packet: "tuple[int, Shot]") -> bool:
+    def _send(self, packet: "tuple[Volley, int, Shot]") -> bool:
         """Send one packet; False where it must be tried again."""
-        attempt, shot = packet
+        volley, attempt, shot = packet
         try:
-            self._emit(attempt, shot)
+            self._emit(volley, attempt, shot)
         except OSError as error:
             if error.errno in _FULL_QUEUE and self._full < _FULL_QUEUE_TRIES:
                 self._full += 1
                 return False
-            self._fail(attempt, shot, errno.errorcode.get(error.errno or 0, str(error)))
+            flows = self._errors.setdefault(errno.errorcode.get(error.errno or 0, str(error)), {})
+            flows[shot.flow] = flows.get(shot.flow, 0) | 1 << attempt
         self._full = 0
         self._sent += 1
+        self._allowed -= 1
         return True
 
-    def _fail(self, attempt: int, shot: Shot, name: str) -> None:
-        flows = self._errors.setdefault(name, {})
-        flows[shot.flow] = flows.get(shot.flow, 0) | 1 << attempt
-
-    def _emit(self, attempt: int, shot: Shot) -> None:
+    def _emit(self, volley: Volley, attempt: int, shot: Shot) -> None:
         number = shot.flow << ATTEMPT_BITS | attempt
         self._note(number)
-        tag = self._nonce ^ number
-        port = self._low + (shot.flow * 31 + attempt // self._same_port * 7919) % self._span
-        packet = shot.template.packet(shot.addresses, tag, port)
-        if self._way == "kernel":
-            self._sockets[shot.source].sendto(packet, (shot.text, 0))
+        port = volley.source_port(attempt, shot)
+        data = shot.template.packet(shot.addresses, self._nonce ^ number, port)
+        if volley.way == "kernel":
+            self._raw[shot.source].sendto(data, (shot.text, 0))
             return
         name = self._unreachable.get(shot.addresses)
         if name is not None:
             raise OSError(getattr(errno, name), os.strerror(getattr(errno, name)))
         interface, lladdr = self._links[shot.addresses]
-        self._packet_socket.sendto(packet, (interface, _ETHERTYPE[shot.template.version], 0, 0, lladdr))
+        if self._packet is not None:
+            self._packet.sendto(data, (interface, _ETHERTYPE[shot.template.version], 0, 0, lladdr))
 
     def _finish(self) -> None:
-        for handle in self._sockets.values():
+        for handle in self._raw.values():
             handle.close()
-        self._done(
-            {
-                "sent": self._sent,
-                "elapsed": time.monotonic() - self._started,
-                "errors": [
-                    [name, [[flow, mask] for flow, mask in flows.items()]]
-                    for name, flows in self._errors.items()
-                ],
-            }
-        )
+        if self._packet is not None:
+            self._packet.close()
+        errors = [[name, list(flows.items())] for name, flows in self._errors.items()]
+        self._done({"sent": self._sent, "elapsed": time.monotonic() - self._started, "errors": errors})
 
 
 def _raw_socket(source: bytes) -> socket.socket:
@@ -240,11 +271,14 @@ class Neighbours:
                 self._found[key] = (self._names[way.interface], b"")
             else:
                 self._waiting.setdefault((way.interface, way.next_hop), []).append(key)
-        for interface, next_hop in self._waiting:
-            _state, lladdr = netlink.neighbour(self._netlink, interface, next_hop)
-            if lladdr is None:
-                netlink.resolve(self._netlink, interface, next_hop)
-        loop.later(0, self._look)
+        for interface, next_hop in list(self._waiting):
+            try:
+                if netlink.neighbour(self._netlink, interface, next_hop)[1] is None:
+                    netlink.resolve(self._netlink, interface, next_hop)
+            except OSError as error:
+                name = errno.errorcode.get(error.errno or 0, "EIO")
+                self._errors.update((key, name) for key in self._waiting.pop((interface, next_hop)))
+        self._look()
 
     def _look(self) -> None:
         for (interface, next_hop), keys in list(self._waiting.items()):

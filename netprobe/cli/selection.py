@@ -71,7 +71,7 @@ def _load(path: Path) -> Inventory:
 def _check_count(_context: click.Context, _option: click.Parameter, value: int | None) -> int | None:
     if value is None:
         return None
-    from netprobe.plan import FIRST
+    from netprobe.attempts import FIRST
 
     if not 1 <= value <= FIRST.total:
         raise click.BadParameter(f"{value} is not a number from 1 to {FIRST.total}.")

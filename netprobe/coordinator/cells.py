@@ -5,6 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from netprobe import wire
+from netprobe.attempts import (
+    ARRIVALS_MASK,
+    CONFIRM_MASK,
+    FIRST,
+    FRESH_PORT,
+    OUTPUT,
+    OUTPUT_MASK,
+    OUTPUT_WATCHED,
+    PATTERN,
+    SAME_PORT,
+    SOURCE_PORTS,
+)
 from netprobe.coordinator.crew import Crew
 from netprobe.coordinator.field import Field
 from netprobe.evidence import (
@@ -20,16 +32,6 @@ from netprobe.evidence import (
     unsendable,
 )
 from netprobe.model import Cell, Evidence, Flow, Judgement, Seen, Session
-from netprobe.plan import (
-    ARRIVALS_MASK,
-    CONFIRM_MASK,
-    FIRST,
-    FRESH_PORT,
-    OUTPUT,
-    PATTERN,
-    SAME_PORT,
-    SOURCE_PORTS,
-)
 from netprobe.template import Kind
 from netprobe.verdict import judge
 
@@ -85,7 +87,8 @@ def _evidence(
         return Evidence(protocol=flow.protocol, untested=untested)
     sides = field.sides(flow)
     first, missed = first_look(sides, flow, field.counted(flow, FIRST.mask))
-    output = fates(sides, flow, OUTPUT.mask, OUTPUT.mask)
+    watched = sides.source.sent.get(flow.number, 0) & OUTPUT_WATCHED.mask
+    output = fates(sides, flow, watched or OUTPUT.mask, OUTPUT_MASK)
     kept_in = any(fate.seen < Seen.LEFT for fate, _count in output)
     failing, passing = _ports(field, flow)
     return Evidence(
@@ -95,7 +98,7 @@ def _evidence(
         confirm=fates(sides, flow, field.counted(flow, CONFIRM_MASK), ARRIVALS_MASK),
         output=output,
         session=_session(field, flow),
-        refusals=refusals(sides, flow, OUTPUT.mask if kept_in else ARRIVALS_MASK),
+        refusals=refusals(sides, flow, OUTPUT_MASK if kept_in else ARRIVALS_MASK),
         state=_state(field, flow, opposites),
         holder=field.holder(flow),
         nat=_nat(field, flow),
@@ -112,7 +115,7 @@ def _untested(crew: Crew, field: Field, flow: Flow) -> str:
     if flow.number in field.reasons:
         return field.reasons[flow.number]
     sides = field.sides(flow)
-    error = unsendable(sides, flow, ARRIVALS_MASK | OUTPUT.mask)
+    error = unsendable(sides, flow, ARRIVALS_MASK | OUTPUT_MASK)
     if error:
         return f"{flow.src} could not send: {error}"
     made = sides.source.sent.get(flow.number, 0) & ARRIVALS_MASK

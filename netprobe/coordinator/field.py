@@ -8,9 +8,10 @@ from typing import Final
 import msgspec
 
 from netprobe import plan
+from netprobe.attempts import SLOW, Attempts
 from netprobe.evidence import Observations, Recogniser, Sides, complete, passed
 from netprobe.model import Family, Flow, Inventory, Protocol, Symbol
-from netprobe.plan import SLOW, Attempts, Settings
+from netprobe.plan import Settings
 from netprobe.probes import Probe, registry
 from netprobe.probes.base import Application
 from netprobe.template import Key, Sight, Template

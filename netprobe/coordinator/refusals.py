@@ -15,12 +15,12 @@ from typing import Final, NamedTuple
 
 import trio
 
+from netprobe.attempts import ARRIVALS_MASK, CONFIRM_MASK, FIRST, SLOW, Attempts
 from netprobe.coordinator.field import Field
 from netprobe.coordinator.rounds import Rounds
 from netprobe.coordinator.volleys import Volleys
 from netprobe.evidence import fates
 from netprobe.model import Family, Flow, Seen, Segment, Verdict
-from netprobe.plan import ARRIVALS_MASK, CONFIRM_MASK, FIRST, SLOW, Attempts
 from netprobe.verdict import outcome
 
 _PERIOD_S: Final = 1.1
@@ -73,7 +73,7 @@ class Refusals:
     async def _together(self, flows: Sequence[Flow], attempts: Attempts, not_before: float) -> None:
         if flows:
             await self._rounds.fire(flows, attempts, after_s=max(0.0, not_before - trio.current_time()))
-            await self._volleys.settle(flows, attempts)
+            await self._volleys.settle(flows, attempts.mask)
 
     async def _one_by_one(self, flows: Sequence[Flow]) -> None:
         """Ask each flow alone whose refusal may have been rationed, as long as there is patience."""
@@ -86,7 +86,7 @@ class Refusals:
                     self._field.unasked.update(flow.number for flow in turn)
                     continue
                 await self._rounds.fire(turn, Attempts(attempt, 1), after_s=period_s)
-                await self._volleys.settle(turn, Attempts(attempt, 1))
+                await self._volleys.settle(turn, 1 << attempt)
 
     def _silent(self, flows: Iterable[Flow]) -> list[Flow]:
         return [flow for flow in self._field.testable(flows) if self._lost_at(flow) is not None]
@@ -116,9 +116,7 @@ class Refusals:
         return turns
 
     def _drawn(self) -> dict[Ration, float]:
-        """
-        The rations that errors have come out of, and how many seconds each takes to refill for one more.
-        """
+        """The rations that errors have come out of, and how many seconds each takes to give one more."""
         addresses = {address for host in self._field.inventory.hosts for address in host.addresses}
         drawn: dict[Ration, float] = {}
         for listener, observations in self._field.observations.items():

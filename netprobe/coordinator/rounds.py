@@ -2,10 +2,10 @@
 The rounds of a run: a first look at everything, then a closer one at what did not come through.
 
 Flows whose two orientations share one conntrack entry (IP protocol 4, WireGuard) need an order of their own,
-so that no packet opens the way for a later one (design trap 2): arrivals are judged on packets that enter
-below the source's netfilter, one orientation of all pairs first, with all its confirmation; only then the
-other; and the sources' OUTPUT chains are tried last, by packets that never count as arrivals, with every
-entry that they make deleted in between.
+so that no packet opens the way for a later one (design trap 2). Their arrivals are judged on packets that
+enter below the source's netfilter, and the source's OUTPUT chain is tried by packets of its own, which never
+count as arrivals. One orientation of all pairs goes first, with all its confirmation; then every entry that
+it made is deleted; only then the other follows.
 """
 
 from __future__ import annotations
@@ -14,22 +14,28 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-import trio
-
 from netprobe import plan
+from netprobe.attempts import (
+    BURST,
+    FIRST,
+    FRESH_PORT,
+    OUTPUT,
+    OUTPUT_WATCHED,
+    PATTERN,
+    SAME_PORT,
+    SLOW,
+    Attempts,
+)
 from netprobe.coordinator.field import Craft, Field
 from netprobe.coordinator.muster import Muster
 from netprobe.coordinator.state import State
-from netprobe.coordinator.volleys import KERNEL, LINK, Volleys
+from netprobe.coordinator.volleys import KERNEL, LINK, Volley, Volleys
 from netprobe.evidence import has_left, is_half_open, passed
 from netprobe.model import Flow
-from netprobe.plan import BURST, FIRST, FRESH_PORT, OUTPUT, PATTERN, SAME_PORT, SLOW, Attempts
 
 _MAX_BURST_PACKETS: Final = 4000
 _MIN_BURST: Final = 5
 _FRESH: Final = Attempts(FRESH_PORT.first, 2)
-_SEND: Final = Attempts(OUTPUT.first, 1)
-_SEND_AGAIN: Final = Attempts(OUTPUT.first + 1, 4)
 
 
 class Rounds:
@@ -43,72 +49,76 @@ class Rounds:
 
     async def all(self) -> None:
         """Every flow, as far as it can be tested."""
-        flows = self._field.testable(self._field.flows)
-        shared = [flow for flow in flows if self._field.shares_conntrack(flow)]
-        direct = [flow for flow in flows if not self._field.shares_conntrack(flow)]
-        first = [flow for flow in shared if not self._field.is_second(flow)]
-        second = [flow for flow in shared if self._field.is_second(flow)]
-        await self._arrivals([*direct, *first])
-        await self._arrivals(second)
-        await self._fresh_ports(shared)
-        await self._leaving(first)
-        await self._leaving(second)
+        direct, shared = self._split(self._field.testable(self._field.flows))
+        await self._round(direct, [flow for flow in shared if not self._field.is_second(flow)])
+        await self._state.forget()
+        await self._round([], [flow for flow in shared if self._field.is_second(flow)])
+        await self._state.forget()
 
-    async def _arrivals(self, flows: Sequence[Flow]) -> None:
-        """What arrives where: a first look, and the confirmation of all that was missed."""
+    def _split(self, flows: Iterable[Flow]) -> tuple[list[Flow], list[Flow]]:
+        """Flows that have their conntrack entries for themselves, and those that share them."""
+        direct: list[Flow] = []
+        shared: list[Flow] = []
+        for flow in flows:
+            (shared if self._field.shares_conntrack(flow) else direct).append(flow)
+        return direct, shared
+
+    async def _round(self, direct: Sequence[Flow], shared: Sequence[Flow]) -> None:
+        """A first look, and the confirmation of all that was missed."""
+        flows = [*direct, *shared]
         if not flows:
             return
-        dropped = dict(self._field.overflowed)
-        # Where a session follows, its own segments will tell a way that loses some: one SYN opens it.
-        once = [flow for flow in flows if self._field.will_hold_session(flow)]
-        known = {flow.number for flow in once}
         settings = self._field.settings
         usual = plan.usual_count(len(self._field.flows), len(self._field.order))
-        count = min(settings.count or usual, FIRST.total)
-        others = [flow for flow in flows if flow.number not in known]
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.fire, once, Attempts(FIRST.first, 1))
-            nursery.start_soon(self.fire, others, Attempts(FIRST.first, count))
-        await self._volleys.settle(flows, FIRST)
+        several = Attempts(FIRST.first, min(settings.count or usual, FIRST.total))
+        # Where a session follows, its own segments will tell a way that loses some: one SYN opens it.
+        once = [flow for flow in direct if self._field.will_hold_session(flow)]
+        more = [flow for flow in direct if not self._field.will_hold_session(flow)]
+        dropped = dict(self._field.overflowed)
+        await self._volleys.fire(
+            [
+                Volley(once, Attempts(FIRST.first, 1), KERNEL),
+                # What leaves through the kernel finds the next hops that injected packets then need.
+                Volley(more, several, KERNEL),
+                Volley(shared, OUTPUT, KERNEL),
+                Volley(shared, several, LINK),
+                Volley(self._assisted(shared), _FRESH, LINK, craft=Craft.FRESH_PORT),
+            ]
+        )
+        await self._volleys.settle(flows, FIRST.mask | OUTPUT.mask | FRESH_PORT.mask)
         self._field.distrust(flows, FIRST, dropped)
         await self._confirm(flows)
+        await self._send_again(shared)
 
-    async def _volley(
-        self, flows: Sequence[Flow], attempts: Attempts, *, same_port: int = 1, craft: Craft = Craft.PROBE
-    ) -> None:
+    def _assisted(self, shared: Sequence[Flow]) -> list[Flow]:
+        """
+        Flows whose arrival a state on the way could explain, and that can be tried from another source port.
+
+        No earlier packet has opened the way for that one; if it gets through as well, none was needed.
+        """
+        return [
+            flow
+            for flow in shared
+            if flow.port is not None
+            and (self._field.is_second(flow) or flow.number in self._field.before[flow.dst])
+        ]
+
+    async def _volley(self, flows: Sequence[Flow], attempts: Attempts, *, same_port: int = 1) -> None:
         """Fire, each flow by its way, and settle."""
         dropped = dict(self._field.overflowed)
-        await self.fire(flows, attempts, same_port=same_port, craft=craft)
-        await self._volleys.settle(flows, attempts)
+        await self.fire(flows, attempts, same_port=same_port)
+        await self._volleys.settle(flows, attempts.mask)
         self._field.distrust(flows, attempts, dropped)
 
     async def fire(
-        self,
-        flows: Sequence[Flow],
-        attempts: Attempts,
-        *,
-        same_port: int = 1,
-        craft: Craft = Craft.PROBE,
-        after_s: float = 0,
+        self, flows: Sequence[Flow], attempts: Attempts, *, same_port: int = 1, after_s: float = 0
     ) -> None:
         """Fire, each flow by its way."""
-        shared = [flow for flow in flows if self._field.shares_conntrack(flow)]
-        direct = [flow for flow in flows if not self._field.shares_conntrack(flow)]
-        async with trio.open_nursery() as nursery:
-            for theirs, way in ((direct, KERNEL), (shared, LINK)):
-                if theirs:
-
-                    async def fire(theirs: Sequence[Flow] = theirs, way: str = way) -> None:
-                        await self._volleys.fire(
-                            theirs,
-                            attempts,
-                            way=way,
-                            same_port=same_port,
-                            craft=craft,
-                            after_s=after_s,
-                        )
-
-                    nursery.start_soon(fire)
+        direct, shared = self._split(flows)
+        await self._volleys.fire(
+            [Volley(direct, attempts, KERNEL, same_port), Volley(shared, attempts, LINK, same_port)],
+            after_s=after_s,
+        )
 
     async def _confirm(self, flows: Sequence[Flow]) -> None:
         """A burst for every miss, and for what may share its cause; then the pattern of those that vary."""
@@ -128,10 +138,19 @@ class Rounds:
     async def withdraw(self, flows: Sequence[Flow]) -> None:
         """Take back the SYNs whose answer got lost, before the destinations repeat it for a minute."""
         half_open = [flow for flow in flows if is_half_open(self._field.sides(flow), flow)]
-        for attempts, same_port in ((FIRST, 1), (BURST, 1), (PATTERN, SAME_PORT), (SLOW, 1)):
-            made = [flow for flow in half_open if self._made(flow, attempts)]
-            if made:
-                await self._volleys.withdraw(made, attempts, same_port=same_port)
+        if half_open:
+            await self._volleys.fire(
+                [
+                    Volley(
+                        [flow for flow in half_open if self._made(flow, attempts)],
+                        attempts,
+                        KERNEL,
+                        same_port,
+                        Craft.WITHDRAWAL,
+                    )
+                    for attempts, same_port in ((FIRST, 1), (BURST, 1), (PATTERN, SAME_PORT), (SLOW, 1))
+                ]
+            )
 
     def _made(self, flow: Flow, attempts: Attempts) -> int:
         return self._field.observations[flow.src].sent.get(flow.number, 0) & attempts.mask
@@ -181,41 +200,18 @@ class Rounds:
             or (flow.src, flow.dst) in pairs
         ]
 
-    async def _fresh_ports(self, flows: Sequence[Flow]) -> None:
+    async def _send_again(self, shared: Sequence[Flow]) -> None:
         """
-        From another source port, where a state on the way could explain an arrival.
+        Try the sources' OUTPUT chains again where the first packet was not seen outside.
 
-        No earlier packet has opened the way for it; if it gets through as well, none was needed.
+        Now the interfaces are watched: what leaves is seen at the source, even if it gets no further.
         """
-        assisted = [
-            flow
-            for flow in self._field.testable(flows)
-            if flow.port is not None
-            and self._passed(flow, FIRST.mask)
-            and (self._field.is_second(flow) or flow.number in self._field.before[flow.dst])
-        ]
-        if assisted:
-            await self._volley(assisted, _FRESH, craft=Craft.FRESH_PORT)
-
-    async def _leaving(self, flows: Sequence[Flow]) -> None:
-        """Whether the sources' own OUTPUT chains and routes let flows out; no arrival of these counts."""
-        if not flows:
-            return
-        await self._state.forget()
-        await self._send(flows, _SEND)
-        inside = [flow for flow in self._field.testable(flows) if not self._has_left(flow, _SEND)]
+        inside = [flow for flow in self._field.testable(shared) if not self._has_left(flow, OUTPUT)]
         if inside:
             await self._muster.arm_points()
-            await self._send(inside, _SEND_AGAIN)
-        await self._state.forget()
-
-    async def _send(self, flows: Sequence[Flow], attempts: Attempts) -> None:
-        await self._volleys.fire(flows, attempts, way=KERNEL)
-        if self._muster.watching:
-            # Leaving is seen at the source, and at once.
-            await self._volleys.listen({flow.src for flow in flows}, 0)
-            flows = [flow for flow in flows if not self._has_left(flow, attempts)]
-        await self._volleys.settle(flows, attempts, has_left)
+            await self._volleys.fire([Volley(inside, OUTPUT_WATCHED, KERNEL)])
+            await self._volleys.listen({flow.src for flow in inside}, 0)
+            await self._volleys.settle(inside, OUTPUT_WATCHED.mask)
 
     def _has_left(self, flow: Flow, attempts: Attempts) -> bool:
         """Whether these packets were seen outside: leaving, or anywhere at the destination."""

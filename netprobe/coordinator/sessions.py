@@ -14,13 +14,13 @@ from typing import Final
 import trio
 
 from netprobe import wire
+from netprobe.attempts import FIRST
 from netprobe.coordinator.crew import Crew
 from netprobe.coordinator.field import Field
 from netprobe.coordinator.muster import Muster
 from netprobe.coordinator.volleys import ANSWER_TIMEOUT_S, Volleys
 from netprobe.evidence import ANSWERED, SOCKET, SessionResult, passed
 from netprobe.model import Flow, Protocol
-from netprobe.plan import FIRST
 from netprobe.template import Kind
 
 _PARALLEL: Final = 32

@@ -7,18 +7,18 @@ expected has arrived, or for as long as the slowest answer of the run makes sens
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
 
 import trio
 
 from netprobe import icmp, wire
+from netprobe.attempts import SOURCE_PORTS, Attempts
 from netprobe.coordinator.crew import Crew
 from netprobe.coordinator.field import Craft, Field
-from netprobe.evidence import INTERFACE, SOCKET, Sides, complete
+from netprobe.evidence import INTERFACE, SOCKET, pending
 from netprobe.model import Family, Flow, Protocol, Refusal
-from netprobe.plan import SOURCE_PORTS, Attempts
 from netprobe.template import Kind
 
 LINK, KERNEL = "link", "kernel"
@@ -33,6 +33,16 @@ _RTT_FACTOR: Final = 4
 _NEIGHBOUR_S: Final = 3.5  # the longest that resolving a neighbour takes
 
 
+class Volley(NamedTuple):
+    """The same attempts of many flows, by one way out."""
+
+    flows: Sequence[Flow]
+    attempts: Attempts
+    way: str
+    same_port: int = 1
+    craft: Craft = Craft.PROBE
+
+
 class Volleys:
     """Fires, waits and collects; what was seen goes into the field's observations."""
 
@@ -40,30 +50,32 @@ class Volleys:
         self._crew = crew
         self._field = field
 
-    async def fire(
-        self,
-        flows: Sequence[Flow],
-        attempts: Attempts,
-        *,
-        way: str,
-        after_s: float = 0,
-        same_port: int = 1,
-        craft: Craft = Craft.PROBE,
-    ) -> None:
-        """Fire the attempts of flows from all their sources at once; return when the last has left."""
-        field = self._field
-        theirs = self._by_source(flows)
-        fired = await self._shoot(theirs, attempts, way, after_s, same_port, craft)
+    async def fire(self, volleys: Sequence[Volley], *, after_s: float = 0) -> None:
+        """Fire volleys from all sources at once, at each one after the other; return when all have left."""
+        shots: dict[str, list[wire.Volley]] = defaultdict(list)
+        theirs: dict[str, list[tuple[Attempts, list[Flow]]]] = defaultdict(list)
+        packets: Counter[str] = Counter()
+        for volley in volleys:
+            for source, flows in self._by_source(volley.flows).items():
+                shots[source].append(self._shots(source, flows, volley))
+                packets[source] += len(flows) * volley.attempts.total
+                if volley.craft is not Craft.WITHDRAWAL:
+                    theirs[source].append((volley.attempts, flows))
+        rate = self._field.settings.rate
+        requests = {
+            source: wire.Fire(rate=rate, after=after_s, volleys=each) for source, each in shots.items()
+        }
+        longest_s = max(packets.values(), default=0) / rate
+        timeout_s = ANSWER_TIMEOUT_S + after_s + 3 * longest_s + _NEIGHBOUR_S * len(volleys)
+        fired = await self._crew.ask("fire", requests, wire.Fired, timeout_s)
         for source, result in fired.items():
-            observations = field.observations[source]
-            for flow in theirs[source]:
-                observations.fired(flow.number, attempts.mask)
+            observations = self._field.observations[source]
+            for attempts, flows in theirs[source]:
+                for flow in flows:
+                    observations.fired(flow.number, attempts.mask)
             for name, masks in result.errors:
                 observations.failed(name, masks)
-
-    async def withdraw(self, flows: Sequence[Flow], attempts: Attempts, *, same_port: int = 1) -> None:
-        """Take back the attempts of flows: no evidence, and nobody waits for it."""
-        await self._shoot(self._by_source(flows), attempts, KERNEL, 0, same_port, Craft.WITHDRAWAL)
+            self._field.packets += result.sent
 
     def _by_source(self, flows: Iterable[Flow]) -> dict[str, list[Flow]]:
         by_source: dict[str, list[Flow]] = defaultdict(list)
@@ -71,57 +83,30 @@ class Volleys:
             by_source[flow.src].append(flow)
         return by_source
 
-    async def _shoot(
-        self,
-        by_source: Mapping[str, Sequence[Flow]],
-        attempts: Attempts,
-        way: str,
-        after_s: float,
-        same_port: int,
-        craft: Craft,
-    ) -> dict[str, wire.Fired]:
-        rate = self._field.settings.rate
-        requests = {
-            source: wire.Fire(
-                way=way,
-                rate=rate,
-                after=after_s,
-                attempts=attempts,
-                ports=(*SOURCE_PORTS, same_port),
-                shots=self._shots(self._staggered(source, theirs), craft),
-            )
-            for source, theirs in by_source.items()
-        }
-        longest = max(map(len, by_source.values()), default=0) * attempts.total / rate
-        timeout_s = ANSWER_TIMEOUT_S + after_s + 3 * longest + _NEIGHBOUR_S
-        fired = await self._crew.ask("fire", requests, wire.Fired, timeout_s)
-        self._field.packets += sum(result.sent for result in fired.values())
-        return fired
-
-    def _shots(self, flows: Iterable[Flow], craft: Craft) -> list[tuple[int, str, list[tuple[int, str]]]]:
+    def _shots(self, source: str, flows: Sequence[Flow], volley: Volley) -> wire.Volley:
         targets: dict[tuple[int, str], list[tuple[int, str]]] = defaultdict(list)
-        for flow in flows:
-            template = self._field.templates.packet(flow, craft)
+        for flow in self._staggered(source, flows):
+            template = self._field.templates.packet(flow, volley.craft)
             if template is not None:
                 targets[template, flow.src_address].append((flow.number, flow.dst_address))
-        return [(template, source, theirs) for (template, source), theirs in targets.items()]
+        return wire.Volley(
+            way=volley.way,
+            attempts=volley.attempts,
+            ports=(*SOURCE_PORTS, volley.same_port),
+            shots=[(template, address, theirs) for (template, address), theirs in targets.items()],
+        )
 
     def _staggered(self, source: str, flows: Iterable[Flow]) -> list[Flow]:
         # Each source begins with the host after itself, so that no destination is hit by all of them at once.
         order, hosts = self._field.order, len(self._field.order)
         return sorted(flows, key=lambda flow: (order[flow.dst] - order[source]) % hosts)
 
-    async def settle(
-        self,
-        flows: Sequence[Flow],
-        attempts: Attempts,
-        is_done: Callable[[Sides, Flow, int], bool] = complete,
-    ) -> None:
+    async def settle(self, flows: Sequence[Flow], attempts: int) -> None:
         """
-        Wait for what a volley brings, and collect it.
+        Wait for what attempts (a mask) of flows bring, and collect it.
 
-        Ends as soon as `is_done` holds for all flows. What is missing is waited for by the round-trip times
-        that the run has seen; between two hosts of which nothing has been heard, for the whole timeout.
+        Ends as soon as everything has come. What is missing is waited for by the round-trip times that the
+        run has seen; between two hosts of which nothing has been heard, for the whole timeout.
         """
         field = self._field
         started = trio.current_time()
@@ -129,20 +114,10 @@ class Volleys:
         missing = field.testable(flows)
         while missing:
             await self._collect(self._expected(missing, attempts), within_s)
-            missing = [
-                flow
-                for flow in field.testable(missing)
-                if not is_done(field.sides(flow), flow, attempts.mask) and self._may_come(flow, attempts)
-            ]
+            missing = [flow for flow in field.testable(missing) if pending(field.sides(flow), flow, attempts)]
             within_s = self._patience_s(missing) - (trio.current_time() - started)
             if within_s <= 0:
                 return
-
-    def _may_come(self, flow: Flow, attempts: Attempts) -> bool:
-        """Whether anything can still come of a flow's packets: they were sent, and nobody refused them."""
-        source = self._field.observations[flow.src]
-        made = source.sent.get(flow.number, 0) & attempts.mask & ~source.unsent(flow.number)
-        return made != 0 and not source.was_refused(flow.number, made)
 
     async def listen(self, names: Iterable[str], seconds: float) -> None:
         """Collect from hosts what they see in so many seconds."""
@@ -155,10 +130,10 @@ class Volleys:
         for name, result in collected.items():
             self._note(name, result)
 
-    def _expected(self, flows: Iterable[Flow], attempts: Attempts) -> dict[str, int]:
+    def _expected(self, flows: Iterable[Flow], attempts: int) -> dict[str, int]:
         expected: dict[str, int] = defaultdict(int)
         for flow in flows:
-            made = (self._field.observations[flow.src].sent.get(flow.number, 0) & attempts.mask).bit_count()
+            made = pending(self._field.sides(flow), flow, attempts).bit_count()
             expected[flow.dst] += made
             # A source has something to tell in any case: what left it.
             expected[flow.src] += made if flow.protocol is Protocol.TCP else 0

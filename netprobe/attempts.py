@@ -1,0 +1,45 @@
+"""
+The packets of a flow are numbered, and the range of its number says what a packet is for.
+
+The number travels in the tag. A packet that tests the source's OUTPUT, or another source port, can therefore
+never be counted as an arrival (design trap 2).
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+
+class Attempts(NamedTuple):
+    """Numbers of attempts: the first, and how many."""
+
+    first: int
+    total: int
+
+    @property
+    def mask(self) -> int:
+        """The bits of these attempts."""
+        return ((1 << self.total) - 1) << self.first
+
+
+FIRST: Final = Attempts(0, 8)
+"""The first round, of which `--count` says how many are used."""
+BURST: Final = Attempts(8, 10)
+"""A miss is confirmed before it is called one (design trap 10)."""
+PATTERN: Final = Attempts(18, 24)
+"""Some came and some did not: three packets from each of eight source ports tell loss from a dead link."""
+SAME_PORT: Final = 3
+SLOW: Final = Attempts(42, 6)
+"""Asked again when refusals have tokens again (design trap 11)."""
+FRESH_PORT: Final = Attempts(48, 4)
+"""From another source port: does a packet get through to which no earlier packet can have opened the way?"""
+OUTPUT: Final = Attempts(52, 1)
+"""Sent through the source's own OUTPUT chain only to see whether it lets it out."""
+OUTPUT_WATCHED: Final = Attempts(53, 4)
+"""The same again, with the source's interfaces watched, where the first was not seen outside."""
+OUTPUT_MASK: Final = OUTPUT.mask | OUTPUT_WATCHED.mask
+CONFIRM_MASK: Final = BURST.mask | PATTERN.mask | SLOW.mask
+ARRIVALS_MASK: Final = FIRST.mask | CONFIRM_MASK
+
+SOURCE_PORTS: Final = (61000, 4500)
+"""The first, and how many: above the kernel's ephemeral range (32768-60999), no live connection's own."""
