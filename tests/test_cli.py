@@ -16,7 +16,9 @@ from pathlib import Path
 import pytest
 
 from netprobe import __version__, coordinator, plan, reports
+from netprobe.attempts import FIRST
 from netprobe.cli import app
+from netprobe.cli import run as run_command
 from netprobe.cli.errors import Refused
 from netprobe.cli.estimate import estimate
 from netprobe.cli.output import Output
@@ -607,6 +609,18 @@ def test_only_a_mistake_of_netprobe_shows_a_traceback(
     ) == lines[-1]
 
 
+def test_a_mistake_beside_ctrl_c_is_still_a_mistake(
+    hosts: Path, fake: FakeCoordinator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """
+    What else went wrong while a run was interrupted is not hidden.
+    """
+    fake.failure = _group([KeyboardInterrupt(), RuntimeError("ours")])
+
+    assert 70 == app.status_of(["run", str(hosts)])
+    assert "this is a mistake in netprobe itself" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_prints_the_shells_script(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     """
@@ -727,6 +741,30 @@ def test_no_color_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "\x1b[3" not in stream.getvalue()
 
 
+@pytest.mark.parametrize(
+    ("variables", "is_colourful"),
+    [
+        ({"TERM": "xterm"}, True),
+        ({"TERM": "xterm", "NO_COLOR": "1"}, False),
+        ({"TERM": "xterm", "NO_COLOR": ""}, True),  # no-color.org: when present and not an empty string
+        ({"TERM": "dumb"}, False),
+    ],
+)
+def test_the_report_has_colour_on_a_terminal_that_wants_it(
+    variables: dict[str, str], is_colourful: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """
+    Colour is for terminals, never for files, and NO_COLOR is respected.
+    """
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "stdout", Terminal())
+
+    assert is_colourful is run_command._options(Output(None), verbose=False).color
+    assert not run_command._options(Output(tmp_path / "r.txt"), verbose=False).color
+
+
 @pytest.mark.parametrize("terminal", ["dumb", ""])
 def test_a_dumb_terminal_gets_no_bars(terminal: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """
@@ -819,3 +857,19 @@ def test_the_demo_finds_what_it_planted() -> None:
         == done.stdout.splitlines()[-1]
     )
     assert 6 <= done.stdout.count("\n  found   ")
+
+
+@pytest.mark.lab
+def test_a_demo_that_finds_something_else_says_so(
+    fake: FakeCoordinator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """
+    Where what was planted is not what was found, the demo ends with 1 and names the cells.
+    """
+    assert 1 == app.status_of(["demo"])
+    out = capsys.readouterr().out
+    assert 1 == len(fake.asked)
+    assert "\n  MISSED  the firewall of worker-2 drops BGP that comes in (worker-2)\n" in out
+    assert (
+        "\nnot as planted: control -> worker-2 bgp:179/ipv4: expected filtered @ destination-ingress" in out
+    )
