@@ -44,18 +44,16 @@ install_packages() {
     fi
     say "installing $*"
     # Packages of servers (openssh-server) start and enable them; we want the program, not the service.
-    local policy=/usr/sbin/policy-rc.d with_policy=""
-    if [[ ! -e $policy ]]; then
-        with_policy=1
-        printf '#!/bin/sh\nexit 101\n' >"$policy"
-        chmod 755 "$policy"
-    fi
-    local status=0
-    {
-        DEBIAN_FRONTEND=noninteractive apt-get update -qq &&
-            DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"
-    } >&2 </dev/null || status=$?
-    [[ -z $with_policy ]] || rm -f "$policy"
+    local policy=/usr/sbin/policy-rc.d status=0
+    (
+        if [[ ! -e $policy ]]; then
+            trap 'rm -f "$policy"' EXIT
+            printf '#!/bin/sh\nexit 101\n' >"$policy"
+            chmod 755 "$policy"
+        fi
+        export DEBIAN_FRONTEND=noninteractive
+        apt-get update -qq && apt-get install -y -qq --no-install-recommends "$@"
+    ) >&2 </dev/null || status=$?
     if [[ " $* " == *" openssh-server "* ]] && command -v systemctl >/dev/null; then
         systemctl --quiet disable ssh.service ssh.socket 2>/dev/null || true
     fi
