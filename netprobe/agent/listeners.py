@@ -5,9 +5,11 @@ The listening end says nothing before it has heard the exact request. It closes 
 lingers in TIME_WAIT.
 """
 
+import contextlib
 import errno
 import socket
 import struct
+import time
 
 from netprobe.agent import filters, wire
 from netprobe.agent.templates import ATTEMPT_BITS, Template
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 _BACKLOG = 4096
 _HOLD_S = 5.0
+_SWEEP_S = 0.1
 _ACCEPT_BATCH = 64
 _READ_BYTES = 65536
 _TCP = 6
@@ -49,6 +52,16 @@ class Listeners:
         self._held: list[socket.socket] = []
         self._served: dict[int, int] = {}
         self._resent: list[int] = []
+        self.answered: list[_Served] = []
+        """Connections whose other end is to close them: looked at together, for less than watching each."""
+        self._sweep()
+
+    def _sweep(self) -> None:
+        self._close_ended()
+        self.loop.later(_SWEEP_S, self._sweep)
+
+    def _close_ended(self) -> None:
+        self.answered = [each for each in self.answered if not each.has_ended()]
 
     def listen(self, request: "dict[str, object]", templates: "list[Template]") -> "dict[str, object]":
         """
@@ -123,6 +136,7 @@ class Listeners:
 
     def take(self) -> "dict[str, object]":
         """What `heard` and `resent` noted since the last time: flows with their attempt masks, and flows."""
+        self._close_ended()
         served, self._served = self._served, {}
         resent, self._resent = self._resent, []
         return {"served": list(served.items()), "resent": resent}
@@ -136,7 +150,7 @@ class Listeners:
 
 
 class _Served:
-    """An accepted connection: wait for the request, answer it, and wait for the other end to close."""
+    """An accepted connection: wait for the request, answer it, and let the other end close."""
 
     def __init__(
         self, listeners: Listeners, handle: socket.socket, speech: "tuple[Template, Template]"
@@ -146,38 +160,57 @@ class _Served:
         self._request, self._answer = speech
         self._heard = b""
         self._flow: int | None = None
-        listeners.loop.watch(handle.fileno(), lambda _events: self._read())
-        listeners.loop.later(_HOLD_S, self._close)
+        self._until = time.monotonic() + _HOLD_S
         # With a short way the request is often there already.
-        self._read()
+        if not self._read():
+            listeners.loop.watch(handle.fileno(), self._readable)
+            listeners.loop.later(_HOLD_S, self._give_up)
 
-    def _read(self) -> None:
+    def _readable(self, _events: int) -> None:
+        if self._read():
+            self._listeners.loop.forget(self._handle.fileno())
+
+    def _give_up(self) -> None:
+        if self._flow is None and self._handle.fileno() >= 0:
+            self._listeners.loop.forget(self._handle.fileno())
+            self._handle.close()
+
+    def _read(self) -> bool:
+        """Read what there is; whether that was all there is to wait for."""
         try:
             data = self._handle.recv(_READ_BYTES, socket.MSG_DONTWAIT)
         except BlockingIOError:
-            return
+            return False
         except OSError:
             data = b""
         self._heard += data
-        if not data or len(self._heard) > self._request.size:
-            self._close()
-        elif len(self._heard) == self._request.size:
-            tag = self._request.tag_of(self._heard)
-            if tag is None:
-                # Somebody else's connection, or a payload that was changed on the way.
-                self._close()
-                return
-            number = tag ^ self._listeners.nonce
-            self._flow = number >> ATTEMPT_BITS
-            self._listeners.heard(self._flow, number & (1 << ATTEMPT_BITS) - 1)
-            try:
-                self._handle.send(self._answer.payload(tag), socket.MSG_DONTWAIT)
-            except OSError:
-                self._close()
-
-    def _close(self) -> None:
-        if self._handle.fileno() >= 0:
-            if self._flow is not None and tcp_info(self._handle)[1]:
-                self._listeners.resent(self._flow)
-            self._listeners.loop.forget(self._handle.fileno())
+        if data and len(self._heard) < self._request.size:
+            return False
+        tag = self._request.tag_of(self._heard)
+        if tag is None:
+            # It has gone, or it is somebody else's, or a payload that was changed on the way.
             self._handle.close()
+            return True
+        number = tag ^ self._listeners.nonce
+        self._flow = number >> ATTEMPT_BITS
+        self._listeners.heard(self._flow, number & (1 << ATTEMPT_BITS) - 1)
+        # A peer that has gone meanwhile is found out by the next look at the connection.
+        with contextlib.suppress(OSError):
+            self._handle.send(self._answer.payload(tag), socket.MSG_DONTWAIT)
+        self._listeners.answered.append(self)
+        return True
+
+    def has_ended(self) -> bool:
+        """Close the connection if the other end has, or should have long since; whether it is closed."""
+        try:
+            waiting = self._handle.recv(1, socket.MSG_DONTWAIT) and time.monotonic() < self._until
+        except BlockingIOError:
+            waiting = time.monotonic() < self._until
+        except OSError:
+            waiting = False
+        if waiting:
+            return False
+        if self._flow is not None and tcp_info(self._handle)[1]:
+            self._listeners.resent(self._flow)
+        self._handle.close()
+        return True

@@ -19,19 +19,9 @@ from netprobe.attempts import (
 )
 from netprobe.coordinator.crew import Crew
 from netprobe.coordinator.field import Field
-from netprobe.evidence import (
-    ANSWERED,
-    CONNECTED,
-    INTERFACE,
-    SOCKET,
-    fates,
-    first_look,
-    passed,
-    refusals,
-    session_fates,
-    unsendable,
-)
+from netprobe.evidence import fates, first_look, refusals, session_fates, unsendable
 from netprobe.model import Cell, Evidence, Flow, Judgement, Seen, Session
+from netprobe.observations import ANSWERED, CONNECTED, INTERFACE, SOCKET
 from netprobe.template import Kind
 from netprobe.verdict import judge
 
@@ -41,70 +31,52 @@ def cells(crew: Crew, field: Field) -> tuple[Cell, ...]:
     opposites: dict[tuple[object, ...], Flow] = {
         (flow.probe, flow.family, flow.port, flow.src, flow.dst): flow for flow in field.flows
     }
-    elsewhere = _elsewhere(field)
     judged: dict[Evidence, tuple[Evidence, Judgement]] = {}
     found = []
     for flow in field.flows:
-        evidence = _evidence(crew, field, flow, opposites, elsewhere.get(flow.number, ()))
+        evidence = _evidence(crew, field, flow, opposites)
         if evidence not in judged:
             judged[evidence] = evidence, judge(evidence)
         found.append(_cell(field, flow, *judged[evidence]))
     return tuple(found)
 
 
-def _elsewhere(field: Field) -> dict[int, list[str]]:
-    """Flows that were delivered at a host that they were not meant for, and at which."""
-    found: dict[int, list[str]] = {}
-    for name, observations in field.observations.items():
-        for number in observations.flows_at(SOCKET, Kind.PROBE):
-            if field.flows[number].dst != name:
-                found.setdefault(number, []).append(name)
-    return found
-
-
 def _cell(field: Field, flow: Flow, evidence: Evidence, judgement: Judgement) -> Cell:
-    sides = field.sides(flow)
-    made = sides.source.sent.get(flow.number, 0) & ARRIVALS_MASK
+    made = field.seen.sent[flow.number] & ARRIVALS_MASK
     return Cell(
         flow=flow,
         judgement=judgement,
         evidence=evidence,
         sent=made.bit_count(),
-        arrived=(made & sides.destination.at(SOCKET, Kind.PROBE, flow.number)).bit_count(),
+        arrived=(made & field.seen.at(SOCKET, Kind.PROBE)[flow.number]).bit_count(),
         rtt_ms=_rtt_ms(field, flow),
     )
 
 
-def _evidence(
-    crew: Crew,
-    field: Field,
-    flow: Flow,
-    opposites: dict[tuple[object, ...], Flow],
-    elsewhere: Iterable[str],
-) -> Evidence:
+def _evidence(crew: Crew, field: Field, flow: Flow, opposites: dict[tuple[object, ...], Flow]) -> Evidence:
     untested = _untested(crew, field, flow)
     if untested:
         return Evidence(protocol=flow.protocol, untested=untested)
-    sides = field.sides(flow)
-    first, missed = first_look(sides, flow, field.counted(flow, FIRST.mask))
-    watched = sides.source.sent.get(flow.number, 0) & OUTPUT_WATCHED.mask
-    output = fates(sides, flow, watched or OUTPUT.mask, OUTPUT_MASK)
+    seen = field.seen
+    first, missed = first_look(seen, flow, field.counted(flow, FIRST.mask))
+    watched = seen.sent[flow.number] & OUTPUT_WATCHED.mask
+    output = fates(seen, flow, watched or OUTPUT.mask, OUTPUT_MASK)
     kept_in = any(fate.seen < Seen.LEFT for fate, _count in output)
     failing, passing = _ports(field, flow)
     return Evidence(
         protocol=flow.protocol,
         first=first,
         missed=missed,
-        confirm=fates(sides, flow, field.counted(flow, CONFIRM_MASK), ARRIVALS_MASK),
+        confirm=fates(seen, flow, field.counted(flow, CONFIRM_MASK), ARRIVALS_MASK),
         output=output,
         session=_session(field, flow),
-        refusals=refusals(sides, flow, OUTPUT_MASK if kept_in else ARRIVALS_MASK),
+        refusals=refusals(seen, flow, OUTPUT_MASK if kept_in else ARRIVALS_MASK),
         state=_state(field, flow, opposites),
         holder=field.holder(flow),
-        nat=_nat(field, flow),
+        nat=seen.nat.get(flow.number, ""),
         failing_ports=failing,
         passing_ports=passing,
-        notes=tuple(_notes(field, flow, elsewhere)),
+        notes=tuple(_notes(field, flow)),
     )
 
 
@@ -114,25 +86,24 @@ def _untested(crew: Crew, field: Field, flow: Flow) -> str:
             return f"{name}: {crew.lost[name]}"
     if flow.number in field.reasons:
         return field.reasons[flow.number]
-    sides = field.sides(flow)
-    error = unsendable(sides, flow, ARRIVALS_MASK | OUTPUT_MASK)
+    error = unsendable(field.seen, flow, ARRIVALS_MASK | OUTPUT_MASK)
     if error:
         return f"{flow.src} could not send: {error}"
-    made = sides.source.sent.get(flow.number, 0) & ARRIVALS_MASK
+    made = field.seen.sent[flow.number] & ARRIVALS_MASK
     if made and not field.counted(flow, made):
         return f"the taps of {flow.src} or {flow.dst} had no room for all packets: try a lower --rate"
     return ""
 
 
 def _session(field: Field, flow: Flow) -> Session | None:
-    results = field.observations[flow.src].sessions.get(flow.number)
+    results = field.seen.sessions.get(flow.number)
     if not results:
         return None
     again = [result for result in results if result.tapped]
     failed = [result for result in (again or results) if result.stage != ANSWERED]
     if not failed:
         return Session(retried=bool(again))
-    served = field.observations[flow.dst].served.get(flow.number, 0)
+    served = field.seen.served[flow.number]
     worst = min(failed, key=lambda result: result.stage)
     if worst.stage != CONNECTED:
         stage = "handshake"
@@ -141,16 +112,16 @@ def _session(field: Field, flow: Flow) -> Session | None:
     else:
         stage = "request"
     error = next((result.error for result in failed if result.error != "ETIMEDOUT"), "")
-    return Session(fates=session_fates(field.sides(flow), flow), stage=stage, error=error)
+    return Session(fates=session_fates(field.seen, flow), stage=stage, error=error)
 
 
 def _state(field: Field, flow: Flow, opposites: dict[tuple[object, ...], Flow]) -> str:
     """Which state could have let the flow's packets through, although no rule does."""
     if not field.shares_conntrack(flow):
         return ""
-    sides = field.sides(flow)
-    fresh = FRESH_PORT.mask & sides.source.sent.get(flow.number, 0)
-    if fresh and fresh == passed(sides, flow, fresh):
+    seen = field.seen
+    fresh = FRESH_PORT.mask & seen.sent[flow.number]
+    if fresh and fresh == seen.passed(flow, fresh):
         return ""
     for name in (flow.dst, flow.src):
         if flow.number in field.before[name]:
@@ -158,15 +129,9 @@ def _state(field: Field, flow: Flow, opposites: dict[tuple[object, ...], Flow]) 
     opposite = opposites.get((flow.probe, flow.family, flow.port, flow.dst, flow.src))
     if opposite is None or not field.is_second(flow):
         return ""
-    source = sides.source
-    if source.at(INTERFACE, Kind.PROBE, opposite.number) or source.at(SOCKET, Kind.PROBE, opposite.number):
+    if seen.at(INTERFACE, Kind.PROBE)[opposite.number] or seen.at(SOCKET, Kind.PROBE)[opposite.number]:
         return "the opposite direction came through first, and a stateful device between may remember it"
     return ""
-
-
-def _nat(field: Field, flow: Flow) -> str:
-    origin = field.observations[flow.dst].origins.get((Kind.PROBE, flow.number))
-    return origin[0] if origin is not None and origin[0] != flow.src_address else ""
 
 
 def _ports(field: Field, flow: Flow) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -175,11 +140,10 @@ def _ports(field: Field, flow: Flow) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
     Empty where any port has both: then it is no hash over ports that loses the packets.
     """
-    sides = field.sides(flow)
-    made = sides.source.sent.get(flow.number, 0) & PATTERN.mask
+    made = field.seen.sent[flow.number] & PATTERN.mask
     if not made or flow.port is None or field.shares_conntrack(flow):
         return (), ()
-    through = passed(sides, flow, made)
+    through = field.seen.passed(flow, made)
     failing, passing = [], []
     for first in range(PATTERN.first, PATTERN.first + PATTERN.total, SAME_PORT):
         group = ((1 << SAME_PORT) - 1) << first
@@ -195,17 +159,16 @@ def _ports(field: Field, flow: Flow) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 def _rtt_ms(field: Field, flow: Flow) -> float | None:
     """The kernel's own measure where a session was held, else the agent's, which includes its own delays."""
-    source = field.observations[flow.src]
-    measured = [result.rtt_us for result in source.sessions.get(flow.number, ()) if result.rtt_us]
-    rtt_us = min(measured, default=source.rtt_us.get(flow.number, 0))
+    measured = [result.rtt_us for result in field.seen.sessions.get(flow.number, ()) if result.rtt_us]
+    rtt_us = min(measured, default=field.seen.rtt_us.get(flow.number, 0))
     return round(rtt_us / 1000, 3) if rtt_us else None
 
 
-def _notes(field: Field, flow: Flow, elsewhere: Iterable[str]) -> Iterable[str]:
-    nat = _nat(field, flow)
+def _notes(field: Field, flow: Flow) -> Iterable[str]:
+    nat = field.seen.nat.get(flow.number)
     if nat:
         yield f"arrives from {nat}, not from {flow.src_address}"
-    for name in elsewhere:
+    for name in sorted(field.seen.elsewhere.get(flow.number, ())):
         yield f"delivered to {name} instead"
     holder = field.holder(flow)
     if holder:

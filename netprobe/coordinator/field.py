@@ -9,11 +9,12 @@ import msgspec
 
 from netprobe import plan
 from netprobe.attempts import SLOW, Attempts
-from netprobe.evidence import Observations, Recogniser, Sides, complete, passed
 from netprobe.model import Family, Flow, Inventory, Protocol, Symbol
+from netprobe.observations import Observations
 from netprobe.plan import Settings
 from netprobe.probes import Probe, registry
 from netprobe.probes.base import Application
+from netprobe.recogniser import Recogniser
 from netprobe.template import Key, Sight, Template
 
 _TRANSPORT_AT: Final = {Family.IPV4: 20, Family.IPV6: 40}
@@ -85,7 +86,7 @@ class Field:
         for flow in self.flows:
             self.ending_at[flow.src].append(flow)
             self.ending_at[flow.dst].append(flow)
-        self.observations = {host.name: Observations() for host in inventory.hosts}
+        self.seen = Observations(self.flows)
         self.order = {host.name: place for place, host in enumerate(inventory.hosts)}
         self.templates = Templates(self.key)
         self.sights = self._sights()
@@ -94,7 +95,7 @@ class Field:
         self.holders: dict[tuple[str, Protocol, int], str] = {}
         self.speeches: dict[tuple[str, int | None], tuple[int, int]] = {}
         self.before: dict[str, set[int]] = {host.name: set() for host in inventory.hosts}
-        self.overflowed: dict[str, int] = dict.fromkeys(self.observations, 0)
+        self.overflowed: dict[str, int] = dict.fromkeys(self.order, 0)
         self.unasked: set[int] = set()
         self.packets = 0
         self._distrusted: dict[int, int] = {}
@@ -119,10 +120,6 @@ class Field:
             if probe.application is not None:
                 self.templates.speech(probe.application)
 
-    def sides(self, flow: Flow) -> Sides:
-        """The observations of both ends of a flow."""
-        return Sides(self.observations[flow.src], self.observations[flow.dst])
-
     def shares_conntrack(self, flow: Flow) -> bool:
         """Whether the flow and its opposite are one conntrack entry."""
         return self.probes[flow.probe].shares_conntrack
@@ -145,7 +142,7 @@ class Field:
 
     def missing(self, flows: Iterable[Flow], attempts: Attempts) -> list[Flow]:
         """Those of which some packet of these attempts is not known to have got through."""
-        return [flow for flow in self.testable(flows) if not complete(self.sides(flow), flow, attempts.mask)]
+        return self.seen.missing(self.testable(flows), attempts.mask)
 
     def exclude(self, flows: Iterable[Flow], reason: str) -> None:
         """Note why flows cannot be tested; the first reason stands."""
@@ -157,7 +154,7 @@ class Field:
         lossy = {name for name, dropped in self.overflowed.items() if dropped > dropped_before[name]}
         for flow in self.missing(flows, attempts) if lossy else ():
             if flow.src in lossy or flow.dst in lossy:
-                missed = attempts.mask & ~passed(self.sides(flow), flow, attempts.mask)
+                missed = attempts.mask & ~self.seen.passed(flow, attempts.mask)
                 self._distrusted[flow.number] = self._distrusted.get(flow.number, 0) | missed
 
     def counted(self, flow: Flow, attempts: int) -> int:
@@ -169,5 +166,5 @@ class Field:
         """
         attempts &= ~self._distrusted.get(flow.number, 0)
         if self.shares_conntrack(flow):
-            attempts &= ~passed(self.sides(flow), flow, SLOW.mask)
+            attempts &= ~self.seen.passed(flow, SLOW.mask)
         return attempts

@@ -13,8 +13,8 @@ from netprobe.bpf import Direction
 from netprobe.coordinator.crew import Crew
 from netprobe.coordinator.field import Field
 from netprobe.coordinator.volleys import ANSWER_TIMEOUT_S
-from netprobe.evidence import INTERFACE, LEFT, SOCKET
 from netprobe.model import Family, HostReport, Protocol
+from netprobe.observations import INTERFACE, LEFT, SOCKET
 from netprobe.template import Base, Kind, Sight
 
 _CAP_NET_ADMIN, _CAP_NET_RAW = 12, 13

@@ -94,7 +94,7 @@ class Refusals:
     def _lost_at(self, flow: Flow) -> Segment | None:
         """Where a flow was lost without a word, None where it was not."""
         field = self._field
-        found = fates(field.sides(flow), flow, field.counted(flow, CONFIRM_MASK), ARRIVALS_MASK)
+        found = fates(field.seen, flow, field.counted(flow, CONFIRM_MASK), ARRIVALS_MASK)
         outcomes = {outcome(flow.protocol, fate) for fate, _count in found if fate.seen > Seen.UNSENT}
         if len(outcomes) != 1:
             return None
@@ -119,10 +119,11 @@ class Refusals:
         """The rations that errors have come out of, and how many seconds each takes to give one more."""
         addresses = {address for host in self._field.inventory.hosts for address in host.addresses}
         drawn: dict[Ration, float] = {}
-        for listener, observations in self._field.observations.items():
-            for refusal in observations.refusals():
+        for heard in self._field.seen.refused.values():
+            for refused in heard:
+                refusal = refused.refusal
                 by = refusal.by if refusal.by in addresses else ""
-                ration = Ration(listener, by, Family.of(refusal.by))
+                ration = Ration(refused.listener, by, Family.of(refusal.by))
                 is_route = refusal.reason.startswith(_ROUTE_REASONS)
                 drawn[ration] = max(_ROUTE_PERIOD_S if is_route else _PERIOD_S, drawn.get(ration, 0))
         return drawn

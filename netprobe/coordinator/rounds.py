@@ -30,7 +30,6 @@ from netprobe.coordinator.field import Craft, Field
 from netprobe.coordinator.muster import Muster
 from netprobe.coordinator.state import State
 from netprobe.coordinator.volleys import KERNEL, LINK, Volley, Volleys
-from netprobe.evidence import has_left, is_half_open, passed
 from netprobe.model import Flow
 
 _MAX_BURST_PACKETS: Final = 4000
@@ -137,7 +136,7 @@ class Rounds:
 
     async def withdraw(self, flows: Sequence[Flow]) -> None:
         """Take back the SYNs whose answer got lost, before the destinations repeat it for a minute."""
-        half_open = [flow for flow in flows if is_half_open(self._field.sides(flow), flow)]
+        half_open = [flow for flow in flows if self._field.seen.is_half_open(flow)]
         if half_open:
             await self._volleys.fire(
                 [
@@ -153,7 +152,7 @@ class Rounds:
             )
 
     def _made(self, flow: Flow, attempts: Attempts) -> int:
-        return self._field.observations[flow.src].sent.get(flow.number, 0) & attempts.mask
+        return self._field.seen.sent[flow.number] & attempts.mask
 
     async def look_closer(self, flows: Sequence[Flow]) -> None:
         """A burst, and the pattern, for flows that came through with an effort."""
@@ -174,7 +173,7 @@ class Rounds:
         await self._volley(flows, Attempts(BURST.first, count))
 
     def _passed(self, flow: Flow, attempts: int) -> int:
-        return passed(self._field.sides(flow), flow, attempts)
+        return self._field.seen.passed(flow, attempts)
 
     def _varies(self, flow: Flow) -> bool:
         made = self._made(flow, BURST)
@@ -206,13 +205,12 @@ class Rounds:
 
         Now the interfaces are watched: what leaves is seen at the source, even if it gets no further.
         """
-        inside = [flow for flow in self._field.testable(shared) if not self._has_left(flow, OUTPUT)]
+        seen = self._field.seen
+        inside = [
+            flow for flow in self._field.testable(shared) if not seen.has_left(flow.number, OUTPUT.mask)
+        ]
         if inside:
             await self._muster.arm_points()
             await self._volleys.fire([Volley(inside, OUTPUT_WATCHED, KERNEL)])
             await self._volleys.listen({flow.src for flow in inside}, 0)
             await self._volleys.settle(inside, OUTPUT_WATCHED.mask)
-
-    def _has_left(self, flow: Flow, attempts: Attempts) -> bool:
-        """Whether these packets were seen outside: leaving, or anywhere at the destination."""
-        return has_left(self._field.sides(flow), flow, attempts.mask)

@@ -19,9 +19,8 @@ from netprobe.coordinator.crew import Crew
 from netprobe.coordinator.field import Field
 from netprobe.coordinator.muster import Muster
 from netprobe.coordinator.volleys import ANSWER_TIMEOUT_S, Volleys
-from netprobe.evidence import ANSWERED, SOCKET, SessionResult, passed
-from netprobe.model import Flow, Protocol
-from netprobe.template import Kind
+from netprobe.model import Flow
+from netprobe.observations import ANSWERED, SessionResult
 
 _PARALLEL: Final = 32
 _UNTAPPED: Final = 0
@@ -56,15 +55,7 @@ class Sessions:
         return [flow for flow in flows if self._retransmitted(flow)]
 
     def _can(self, flow: Flow) -> bool:
-        return (
-            flow.protocol is Protocol.TCP
-            and self._field.will_hold_session(flow)
-            and bool(self._accepted(flow))
-        )
-
-    def _accepted(self, flow: Flow) -> int:
-        source = self._field.observations[flow.src]
-        return passed(self._field.sides(flow), flow, FIRST.mask) & source.at(SOCKET, Kind.ACCEPT, flow.number)
+        return self._field.will_hold_session(flow) and self._field.seen.passed(flow, FIRST.mask) != 0
 
     async def _connect(self, flows: Sequence[Flow], attempt: int) -> None:
         theirs: dict[str, dict[tuple[str, int, int, int], list[tuple[int, str]]]] = defaultdict(dict)
@@ -87,20 +78,20 @@ class Sessions:
         longest = max(Counter(flow.src for flow in flows).values(), default=0)
         patience_s = ANSWER_TIMEOUT_S + timeout_s * (1 + longest / _PARALLEL)
         connected = await self._crew.ask("connect", requests, wire.Connected, patience_s)
-        for name, result in connected.items():
-            sessions = self._field.observations[name].sessions
+        sessions = self._field.seen.sessions
+        for result in connected.values():
             for number, stage, error, rtt_us, retransmissions, port in result.results:
                 sessions.setdefault(number, []).append(
                     SessionResult(attempt, stage, error, rtt_us, retransmissions, port, attempt != _UNTAPPED)
                 )
 
     def _results(self, flow: Flow) -> list[SessionResult]:
-        return self._field.observations[flow.src].sessions.get(flow.number, [])
+        return self._field.seen.sessions.get(flow.number, [])
 
     def _went_well(self, flow: Flow) -> bool:
         results = self._results(flow)
         return not results or results[-1].stage == ANSWERED
 
     def _retransmitted(self, flow: Flow) -> bool:
-        resent = self._field.observations[flow.dst].resent
-        return flow.number in resent or any(result.retransmissions for result in self._results(flow))
+        resent = flow.number in self._field.seen.resent
+        return resent or any(result.retransmissions for result in self._results(flow))

@@ -17,7 +17,6 @@ from netprobe import icmp, wire
 from netprobe.attempts import SOURCE_PORTS, Attempts
 from netprobe.coordinator.crew import Crew
 from netprobe.coordinator.field import Craft, Field
-from netprobe.evidence import INTERFACE, SOCKET, pending
 from netprobe.model import Family, Flow, Protocol, Refusal
 from netprobe.template import Kind
 
@@ -61,7 +60,7 @@ class Volleys:
                 packets[source] += len(flows) * volley.attempts.total
                 if volley.craft is not Craft.WITHDRAWAL:
                     theirs[source].append((volley.attempts, flows))
-        rate = self._field.settings.rate
+        seen, rate = self._field.seen, self._field.settings.rate
         requests = {
             source: wire.Fire(rate=rate, after=after_s, volleys=each) for source, each in shots.items()
         }
@@ -69,12 +68,12 @@ class Volleys:
         timeout_s = ANSWER_TIMEOUT_S + after_s + 3 * longest_s + _NEIGHBOUR_S * len(volleys)
         fired = await self._crew.ask("fire", requests, wire.Fired, timeout_s)
         for source, result in fired.items():
-            observations = self._field.observations[source]
             for attempts, flows in theirs[source]:
+                mask = attempts.mask
                 for flow in flows:
-                    observations.fired(flow.number, attempts.mask)
+                    seen.sent[flow.number] |= mask
             for name, masks in result.errors:
-                observations.failed(name, masks)
+                seen.failed(name, masks)
             self._field.packets += result.sent
 
     def _by_source(self, flows: Iterable[Flow]) -> dict[str, list[Flow]]:
@@ -114,7 +113,7 @@ class Volleys:
         missing = field.testable(flows)
         while missing:
             await self._collect(self._expected(missing, attempts), within_s)
-            missing = [flow for flow in field.testable(missing) if pending(field.sides(flow), flow, attempts)]
+            missing = [flow for flow in field.testable(missing) if field.seen.pending(flow, attempts)]
             within_s = self._patience_s(missing) - (trio.current_time() - started)
             if within_s <= 0:
                 return
@@ -133,7 +132,7 @@ class Volleys:
     def _expected(self, flows: Iterable[Flow], attempts: int) -> dict[str, int]:
         expected: dict[str, int] = defaultdict(int)
         for flow in flows:
-            made = pending(self._field.sides(flow), flow, attempts).bit_count()
+            made = self._field.seen.pending(flow, attempts).bit_count()
             expected[flow.dst] += made
             # A source has something to tell in any case: what left it.
             expected[flow.src] += made if flow.protocol is Protocol.TCP else 0
@@ -151,38 +150,30 @@ class Volleys:
 
     def slowest_rtt_s(self) -> float:
         """The longest round-trip time of the run so far."""
-        rtts = [max(each.rtt_us.values(), default=0) for each in self._field.observations.values()]
-        return max(rtts) / 1e6
+        return max(self._field.seen.rtt_us.values(), default=0) / 1e6
 
     def heard(self, flow: Flow) -> bool:
         """Whether anything at all came from the flow's source to its destination, in its family."""
         return (flow.src, flow.dst, flow.family) in self._heard_pairs()
 
     def _heard_pairs(self) -> set[tuple[str, str, Family]]:
-        flows = self._field.flows
-        return {
-            (flows[number].src, flows[number].dst, flows[number].family)
-            for observations in self._field.observations.values()
-            for point in (SOCKET, INTERFACE)
-            for number in observations.flows_at(point, Kind.PROBE)
-        }
+        return {(flow.src, flow.dst, flow.family) for flow in self._field.seen.arrived()}
 
     def _note(self, name: str, result: wire.Collected) -> None:
-        observations = self._field.observations[name]
+        seen = self._field.seen
         for point, kind, masks in result.sightings:
-            observations.saw(point, Kind(kind), masks)
+            seen.saw(name, point, Kind(kind), masks)
         for kind, address, ttl, numbers in result.origins:
-            for number in numbers:
-                observations.origins.setdefault((Kind(kind), number), (address, ttl))
+            seen.came_from(Kind(kind), address, ttl, numbers)
         for number, rtt_us in result.rtts:
-            observations.rtt_us[number] = min(rtt_us, observations.rtt_us.get(number, rtt_us))
+            seen.rtt_us[number] = min(rtt_us, seen.rtt_us.get(number, rtt_us))
         for number, mask in result.served:
-            observations.served[number] = observations.served.get(number, 0) | mask
-        observations.resent.update(result.resent)
+            seen.served[number] |= mask
+        seen.resent.update(result.resent)
         self._field.overflowed[name] += sum(result.drops.values())
         for _point, packet in result.kept:
             quote = icmp.parse(packet)
             found = None if quote is None else self._field.recogniser.find(quote)
             if quote is not None and found is not None:
                 flow, mask = found
-                observations.heard(flow.number, mask, Refusal(quote.word, quote.by, quote.reason))
+                seen.heard(name, flow.number, mask, Refusal(quote.word, quote.by, quote.reason))

@@ -1,0 +1,172 @@
+"""
+What the hosts of a run saw and did, by flow.
+
+A run has tens of thousands of flows of which nearly all look alike: what was seen of them is kept as one bit
+for each attempt, in lists that a flow's number indexes, and put together as evidence only at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import msgspec
+
+from netprobe.attempts import OUTPUT_MASK
+from netprobe.model import Flow, Protocol, Refusal
+from netprobe.template import Kind
+
+LEFT, INTERFACE, SOCKET = "left", "interface", "socket"
+"""The points of a host at which its taps see packets."""
+
+NOTHING, CONNECTED, ANSWERED = 0, 1, 2
+"""How far a session came at its connecting end."""
+
+# At which end of its flow a packet is seen: probes leave the source, their answers leave the destination.
+_FROM_SOURCE: Final = (Kind.PROBE, Kind.RESET, Kind.WITHDRAWAL, Kind.REQUEST)
+
+
+class Refused(msgspec.Struct, frozen=True, gc=False):
+    """A refusal, who heard it, and the attempts of a flow that it is about, as a mask."""
+
+    attempts: int
+    listener: str
+    refusal: Refusal
+
+
+class SessionResult(msgspec.Struct, frozen=True, gc=False):
+    """How one session ended at its connecting end; `stage` is NOTHING, CONNECTED or ANSWERED."""
+
+    attempt: int
+    stage: int
+    error: str
+    rtt_us: int
+    retransmissions: int
+    port: int
+    tapped: bool
+
+
+class Observations:
+    """
+    Everything that was seen of a run's flows.
+
+    `sent` has the attempts handed to the kernel; `errors` those that it refused, by errno's name. `nat` is
+    the source address that a flow arrived with where that is not its own, `rst_ttl` the TTL of the RST that
+    came back, `elsewhere` the hosts that a flow was delivered to although it was meant for another.
+    `served` are the attempts of sessions whose request came through, `resent` the flows whose answer was
+    sent again.
+    """
+
+    def __init__(self, flows: Sequence[Flow]) -> None:
+        self._flows = flows
+        self._masks: dict[tuple[str, Kind], list[int]] = {}
+        self.sent = [0] * len(flows)
+        self.served = [0] * len(flows)
+        self.errors: dict[int, dict[str, int]] = {}
+        self.refused: dict[int, list[Refused]] = {}
+        self.sessions: dict[int, list[SessionResult]] = {}
+        self.nat: dict[int, str] = {}
+        self.rst_ttl: dict[int, int] = {}
+        self.elsewhere: dict[int, set[str]] = {}
+        self.rtt_us: dict[int, int] = {}
+        self.resent: set[int] = set()
+
+    def at(self, point: str, kind: Kind) -> list[int]:
+        """The attempts that were seen at a point, by flow number."""
+        masks = self._masks.get((point, kind))
+        if masks is None:
+            masks = self._masks[point, kind] = [0] * len(self._flows)
+        return masks
+
+    def saw(self, host: str, point: str, kind: Kind, masks: Iterable[tuple[int, int]]) -> None:
+        """Note what a host saw at a point."""
+        known = self.at(point, kind)
+        leaves = point == LEFT
+        if leaves == (kind in _FROM_SOURCE):
+            for number, mask in masks:
+                if self._flows[number].src == host:
+                    known[number] |= mask
+            return
+        for number, mask in masks:
+            if self._flows[number].dst == host:
+                known[number] |= mask
+            elif point == SOCKET and kind is Kind.PROBE:
+                self.elsewhere.setdefault(number, set()).add(host)
+
+    def came_from(self, kind: Kind, address: str, ttl: int, numbers: Iterable[int]) -> None:
+        """Note the source address and the TTL of what arrived."""
+        if kind is Kind.PROBE:
+            self.nat.update(
+                (number, address) for number in numbers if self._flows[number].src_address != address
+            )
+        elif kind is Kind.RST:
+            self.rst_ttl.update(dict.fromkeys(numbers, ttl))
+
+    def failed(self, name: str, masks: Iterable[tuple[int, int]]) -> None:
+        """Note attempts that the kernel refused to send, with the errno's name."""
+        for number, mask in masks:
+            errors = self.errors.setdefault(number, {})
+            errors[name] = errors.get(name, 0) | mask
+
+    def heard(self, listener: str, number: int, attempts: int, refusal: Refusal) -> None:
+        """Note a refusal of attempts of a flow."""
+        self.refused.setdefault(number, []).append(Refused(attempts, listener, refusal))
+
+    def unsent(self, number: int) -> int:
+        """The attempts of a flow that the kernel refused to send."""
+        mask = 0
+        for refused in self.errors.get(number, {}).values():
+            mask |= refused
+        return mask
+
+    def passed(self, flow: Flow, attempts: int) -> int:
+        """Those of the attempts that got through, and for TCP back."""
+        through = attempts & self.at(SOCKET, Kind.PROBE)[flow.number]
+        if through and flow.protocol is Protocol.TCP:
+            through &= self.at(SOCKET, Kind.ACCEPT)[flow.number]
+        return through
+
+    def missing(self, flows: Iterable[Flow], attempts: int) -> list[Flow]:
+        """The flows of which some of these attempts that were made did not get through, or none was made."""
+        sent, arrived = self.sent, self.at(SOCKET, Kind.PROBE)
+        accepted, tcp = self.at(SOCKET, Kind.ACCEPT), Protocol.TCP
+        found = []
+        for flow in flows:
+            number = flow.number
+            made = sent[number] & attempts
+            through = made & arrived[number]
+            if flow.protocol is tcp:
+                through &= accepted[number]
+            if through != made or not made:
+                found.append(flow)
+        return found
+
+    def pending(self, flow: Flow, attempts: int) -> int:
+        """Those of the attempts of which something may still come: sent, and neither seen nor refused."""
+        number = flow.number
+        made = self.sent[number] & attempts
+        made &= ~self.passed(flow, made)
+        if not made:
+            return 0
+        made &= ~self.unsent(number)
+        if self.has_left(number, made & OUTPUT_MASK):
+            made &= ~OUTPUT_MASK
+        refused = any(refused.attempts & made for refused in self.refused.get(number, ()))
+        return 0 if refused else made
+
+    def has_left(self, number: int, attempts: int) -> bool:
+        """Whether all of these attempts were seen outside their source: leaving it, or at the destination."""
+        outside = self.at(SOCKET, Kind.PROBE)[number] | self.at(INTERFACE, Kind.PROBE)[number]
+        return not attempts & ~(outside | self.at(LEFT, Kind.PROBE)[number])
+
+    def is_half_open(self, flow: Flow) -> bool:
+        """Whether the destination may have connections of a flow half open: SYNs came, no answer got back."""
+        if flow.protocol is not Protocol.TCP:
+            return False
+        number = flow.number
+        return bool(self.at(SOCKET, Kind.PROBE)[number] & ~self.at(SOCKET, Kind.ACCEPT)[number])
+
+    def arrived(self) -> Iterable[Flow]:
+        """The flows of which any probe came to its destination, past the firewall or not."""
+        at_interface, at_socket = self.at(INTERFACE, Kind.PROBE), self.at(SOCKET, Kind.PROBE)
+        return (flow for flow in self._flows if at_interface[flow.number] or at_socket[flow.number])

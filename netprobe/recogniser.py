@@ -1,0 +1,61 @@
+"""Which packet of a run an ICMP error is about."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from netprobe.icmp import Quote
+from netprobe.model import Flow, Protocol
+from netprobe.template import ATTEMPT_BITS, Base, Key, Sight
+
+
+class Recogniser:
+    """Ties quoted packets to flows and attempts."""
+
+    def __init__(self, key: Key, sights: Sequence[Sight], flows: Sequence[Flow]) -> None:
+        self._key = key
+        self._sights = sights
+        self._flows = flows
+        self._by_addresses: dict[tuple[int, str, str, int | None], list[Flow]] = defaultdict(list)
+        for flow in flows:
+            self._by_addresses[flow.protocol, flow.src_address, flow.dst_address, flow.port].append(flow)
+
+    def find(self, quote: Quote) -> tuple[Flow, int] | None:
+        """The flow of a quoted packet and its attempts (as a mask), None where it is not ours."""
+        for sight in self._sights:
+            if sight.protocol == quote.protocol and sight.base is Base.TRANSPORT:
+                found = self._tagged(quote, sight)
+                if found is not None:
+                    return found
+        return self._identified(quote)
+
+    def _tagged(self, quote: Quote, sight: Sight) -> tuple[Flow, int] | None:
+        at = quote.transport[sight.tag : sight.tag + 4]
+        if len(at) < 4:
+            return None
+        for match in sight.matches:
+            there = quote.transport[match.offset : match.offset + match.width]
+            # A short quote ends before some of the conditions; those are left out.
+            if len(there) == match.width and int.from_bytes(there, "big") & match.mask != match.value:
+                return None
+        number = (int.from_bytes(at, "big") - sight.minus & 0xFFFFFFFF) ^ self._key.nonce
+        if number >> ATTEMPT_BITS >= len(self._flows):
+            return None
+        flow = self._flows[number >> ATTEMPT_BITS]
+        addresses = {flow.src_address, flow.dst_address}
+        # With NAT on the way one of the two addresses may be another, not both.
+        if not {quote.source, quote.destination} & addresses:
+            return None
+        return flow, 1 << (number & (1 << ATTEMPT_BITS) - 1)
+
+    def _identified(self, quote: Quote) -> tuple[Flow, int] | None:
+        """By addresses, port and IPv4 identification, where the quote ends before the tag."""
+        if quote.identification is None:
+            return None
+        port = None if quote.protocol == Protocol.IPIP else quote.destination_port()
+        for flow in self._by_addresses.get((quote.protocol, quote.source, quote.destination, port), ()):
+            for attempt in range(1 << ATTEMPT_BITS):
+                if self._key.tag(flow.number, attempt) & 0xFFFF == quote.identification:
+                    return flow, 1 << attempt
+        return None
