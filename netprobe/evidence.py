@@ -150,7 +150,8 @@ def _resets(seen: Observations, flow: Flow, heard: int) -> dict[tuple[Word, str,
     rst = seen.at(INTERFACE, Kind.RST)[number] | seen.at(SOCKET, Kind.RST)[number]
     rst = heard & (rst | seen.at(LEFT, Kind.RST)[number])
     if rst:
-        if not seen.has_left(number, rst):
+        outside = seen.at(LEFT, Kind.PROBE)[number] | seen.at(INTERFACE, Kind.PROBE)[number]
+        if not outside & heard:
             by, text = flow.src_address, "TCP reset by the source's own firewall"
         elif seen.at(INTERFACE, Kind.PROBE)[number] and not accepted:
             by, text = flow.dst_address, "TCP reset by the destination"

@@ -313,11 +313,12 @@ class HostReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole run: what was asked, what each host said, and every cell. Times are UTC, ISO 8601."""
+    """A whole run: what was asked, what each host said, every cell, and packets sent. Times are ISO 8601."""
 
     inventory: Inventory
     hosts: tuple[HostReport, ...]
     cells: tuple[Cell, ...]
+    packets: int = 0
     started: str
     finished: str
     versions: dict[str, str]

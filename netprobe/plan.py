@@ -25,7 +25,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     `count` packets a flow in the first round (None: `usual_count`); `rate` packets a second and host at most;
     `timeout_s` the longest wait for what may still arrive; `depth` `syn` or `session`; `families` those to
-    probe.
+    probe; `only` the hosts that every flow must have at one end (empty: any).
     """
 
     count: int | None = None
@@ -33,6 +33,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: float = DEFAULT_TIMEOUT_S
     depth: str = "session"
     families: tuple[Family, ...] = (Family.IPV4, Family.IPV6)
+    only: tuple[str, ...] = ()
 
 
 def probes(inventory: Inventory) -> list[Probe]:
@@ -56,15 +57,17 @@ def usual_count(flows: int, hosts: int) -> int:
     return max(_FEWEST, min(FIRST.total, _FIRST_ROUND_PACKETS * hosts // max(1, flows)))
 
 
-def flows(inventory: Inventory, families: Iterable[Family] = tuple(Family)) -> list[Flow]:
-    """Every flow of an inventory, numbered; `ValueError` where tags cannot number so many."""
+def flows(inventory: Inventory, settings: Settings | None = None) -> list[Flow]:
+    """Every flow that is asked for, numbered; `ValueError` where tags cannot number so many."""
+    asked = settings or Settings()
+    only = set(asked.only or (host.name for host in inventory.hosts))
     found: list[Flow] = []
     for probe in probes(inventory):
-        for family in (each for each in probe.families if each in set(families)):
+        for family in (each for each in probe.families if each in set(asked.families)):
             for port in _ports(probe, inventory):
                 for source, destination in _pairs(probe, inventory.hosts):
                     src, dst = source.address(family), destination.address(family)
-                    if src is None or dst is None:
+                    if src is None or dst is None or not {source.name, destination.name} & only:
                         continue
                     found.append(
                         Flow(

@@ -43,7 +43,7 @@ def _check_format(_context: click.Context, _option: click.Parameter, value: str 
 Examples:
   netprobe run hosts.yaml
   netprobe run hosts.yaml --mode vxlan --family ipv4
-  netprobe run hosts.yaml --probe bgp --only node-a --only node-b -v
+  netprobe run hosts.yaml --probe bgp --only node-a -v
   netprobe run hosts.yaml --format csv | grep filtered
   netprobe run hosts.yaml -o before.json
 \b

@@ -48,9 +48,9 @@ class Choices:
                 "depth": options["depth"],
             }
             given = {name: value for name, value in asked.items() if value is not None}
-            settings = plan.Settings(families=families, **given)
+            settings = plan.Settings(families=families, only=options["only"], **given)
             try:
-                flows = plan.flows(inventory, families)
+                flows = plan.flows(inventory, settings)
             except ValueError as error:
                 raise InventoryError(f"{path}: {error}") from None
         if not flows:
@@ -121,7 +121,7 @@ _OPTIONS = (
         "--only",
         multiple=True,
         metavar="HOST",
-        help="Only the flows between these hosts; to be repeated.",
+        help="Only the flows that begin or end at this host. May be repeated.",
     ),
     click.option(
         "--count",

@@ -10,7 +10,6 @@ from __future__ import annotations
 import platform
 from datetime import datetime, timezone
 from importlib.metadata import version
-from typing import Protocol as Interface
 
 import trio
 
@@ -18,6 +17,7 @@ from netprobe.coordinator.cells import cells
 from netprobe.coordinator.crew import Crew
 from netprobe.coordinator.field import Field
 from netprobe.coordinator.muster import Muster
+from netprobe.coordinator.progress import Progress, Silent
 from netprobe.coordinator.refusals import Refusals
 from netprobe.coordinator.rounds import Rounds
 from netprobe.coordinator.sessions import Sessions
@@ -27,32 +27,6 @@ from netprobe.model import Inventory, Run
 from netprobe.plan import Settings
 
 __all__ = ["Progress", "Settings", "Silent", "run"]
-
-
-class Progress(Interface):
-    """Whom a run tells how far it is."""
-
-    def phase(self, name: str, total: int) -> None:
-        """A phase of `total` steps begins."""
-
-    def advance(self, n: int = 1) -> None:
-        """Some steps of the phase are done."""
-
-    def note(self, text: str) -> None:
-        """Something happened that the user will want to know."""
-
-
-class Silent:
-    """Tells nobody."""
-
-    def phase(self, name: str, total: int) -> None:
-        """See `Progress`."""
-
-    def advance(self, n: int = 1) -> None:
-        """See `Progress`."""
-
-    def note(self, text: str) -> None:
-        """See `Progress`."""
 
 
 async def run(inventory: Inventory, settings: Settings, progress: Progress | None = None) -> Run:
@@ -65,7 +39,7 @@ async def run(inventory: Inventory, settings: Settings, progress: Progress | Non
     told = Silent() if progress is None else progress
     started = _now()
     field = Field(inventory, settings)
-    crew = Crew(inventory.hosts)
+    crew = Crew([host for host in inventory.hosts if field.ending_at[host.name]], told)
     muster = Muster(crew, field)
     async with trio.open_nursery() as nursery:
         try:
@@ -73,10 +47,12 @@ async def run(inventory: Inventory, settings: Settings, progress: Progress | Non
         finally:
             await crew.end()
         nursery.cancel_scope.cancel()
+    told.phase("judging", len(field.flows))
     return Run(
         inventory=inventory,
         hosts=muster.reports(),
         cells=cells(crew, field),
+        packets=field.packets,
         started=started,
         finished=_now(),
         versions={"netprobe": version("netprobe"), "python": platform.python_version()},
@@ -84,28 +60,26 @@ async def run(inventory: Inventory, settings: Settings, progress: Progress | Non
 
 
 async def _probe(crew: Crew, field: Field, muster: Muster, nursery: trio.Nursery, told: Progress) -> None:
-    hosts = len(field.inventory.hosts)
     volleys = Volleys(crew, field)
     state = State(crew, field)
-    rounds = Rounds(field, muster, volleys, state)
-    told.phase("starting agents", hosts)
+    rounds = Rounds(field, muster, volleys, state, told)
+    told.phase("starting agents", len(crew.names))
     async with trio.open_nursery() as starting:
         starting.start_soon(trio.to_thread.run_sync, field.craft)
         await crew.start(nursery)
-    told.phase("preparing", hosts)
+    told.phase("preparing", len(crew.names))
     await muster.facts()
     await state.look()
     await muster.arm()
     await muster.listen()
-    told.phase("probing", len(field.flows))
     probing = trio.current_time()
     await rounds.all()
     if field.settings.depth == "session":
-        sessions = Sessions(crew, field, volleys, muster)
+        sessions = Sessions(crew, field, volleys, muster, told)
         await rounds.look_closer(await sessions.hold())
-    await Refusals(field, volleys, rounds).ask_again(probing)
+    await Refusals(field, volleys, rounds, told).ask_again(probing)
     await state.forget()
 
 
 def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")

@@ -9,6 +9,7 @@ import msgspec
 import trio
 
 from netprobe import wire
+from netprobe.coordinator.progress import Progress
 from netprobe.model import Host
 from netprobe.session import HostLostError, Session
 
@@ -26,9 +27,20 @@ class Crew:
     asked.
     """
 
-    def __init__(self, hosts: Sequence[Host]) -> None:
+    def __init__(self, hosts: Sequence[Host], told: Progress) -> None:
         self.lost: dict[str, str] = {}
+        self._told = told
         self._sessions = {host.name: Session(host) for host in hosts}
+
+    @property
+    def names(self) -> list[str]:
+        """The hosts that are not lost."""
+        return [name for name in self._sessions if name not in self.lost]
+
+    def _lose(self, name: str, reason: str) -> None:
+        if name not in self.lost:
+            self.lost[name] = reason
+            self._told.note(f"{name}: {reason}")
 
     async def start(self, nursery: trio.Nursery) -> None:
         """Start all agents; returns when each has greeted or failed."""
@@ -39,7 +51,8 @@ class Crew:
                 try:
                     await session.start(nursery)
                 except HostLostError as error:
-                    self.lost[session.host.name] = str(error)
+                    self._lose(session.host.name, str(error))
+                self._told.advance()
 
         async with trio.open_nursery() as starters:
             for session in self._sessions.values():
@@ -55,9 +68,9 @@ class Crew:
             try:
                 answers[name] = await self._sessions[name].request(verb, fields, kind, timeout_s)
             except HostLostError as error:
-                self.lost.setdefault(name, str(error))
+                self._lose(name, str(error))
             except wire.AgentError as error:
-                self.lost.setdefault(name, f"the agent cannot {verb}: {error}")
+                self._lose(name, f"the agent cannot {verb}: {error}")
 
         async with trio.open_nursery() as askers:
             for name, fields in requests.items():

@@ -80,7 +80,7 @@ class Field:
         self.inventory = inventory
         self.settings = settings
         self.key = Key.fresh()
-        self.flows = plan.flows(inventory, settings.families)
+        self.flows = plan.flows(inventory, settings)
         self.probes: dict[str, Probe] = {probe.name: probe for probe in plan.probes(inventory)}
         self.ending_at: dict[str, list[Flow]] = {host.name: [] for host in inventory.hosts}
         for flow in self.flows:

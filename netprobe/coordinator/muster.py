@@ -35,8 +35,7 @@ class Muster:
 
     async def facts(self) -> None:
         """Ask each host about itself, and exclude the flows that it cannot take part in."""
-        field = self._field
-        requests = {host.name: wire.AskFacts() for host in field.inventory.hosts}
+        requests = {name: wire.AskFacts() for name in self._crew.names}
         started = time.time()
         self._facts = await self._crew.ask("facts", requests, wire.Facts, ANSWER_TIMEOUT_S)
         self._middle = (started + time.time()) / 2

@@ -17,6 +17,7 @@ import trio
 
 from netprobe.attempts import ARRIVALS_MASK, CONFIRM_MASK, FIRST, SLOW, Attempts
 from netprobe.coordinator.field import Field
+from netprobe.coordinator.progress import Progress
 from netprobe.coordinator.rounds import Rounds
 from netprobe.coordinator.volleys import Volleys
 from netprobe.evidence import fates
@@ -49,16 +50,18 @@ class Ration(NamedTuple):
 class Refusals:
     """The last round: silent flows are asked again."""
 
-    def __init__(self, field: Field, volleys: Volleys, rounds: Rounds) -> None:
+    def __init__(self, field: Field, volleys: Volleys, rounds: Rounds, told: Progress) -> None:
         self._field = field
         self._volleys = volleys
         self._rounds = rounds
+        self._told = told
 
     async def ask_again(self, started: float) -> None:
         """Ask the silent flows again; the first round began at `started`, by the clock of trio."""
         silent = self._silent(self._field.missing(self._field.flows, FIRST))
         if not silent:
             return
+        self._told.phase("asking the silent ones again", len(silent))
         await self._together(silent, _TOGETHER, started + _PERIOD_S)
         unheard = [flow for flow in self._silent(silent) if not self._volleys.heard(flow)]
         if unheard:

@@ -28,6 +28,7 @@ from netprobe.attempts import (
 )
 from netprobe.coordinator.field import Craft, Field
 from netprobe.coordinator.muster import Muster
+from netprobe.coordinator.progress import Progress
 from netprobe.coordinator.state import State
 from netprobe.coordinator.volleys import KERNEL, LINK, Volley, Volleys
 from netprobe.model import Flow
@@ -40,18 +41,19 @@ _FRESH: Final = Attempts(FRESH_PORT.first, 2)
 class Rounds:
     """All volleys of a run, in their order."""
 
-    def __init__(self, field: Field, muster: Muster, volleys: Volleys, state: State) -> None:
+    def __init__(self, field: Field, muster: Muster, volleys: Volleys, state: State, told: Progress) -> None:
         self._field = field
         self._muster = muster
         self._volleys = volleys
         self._state = state
+        self._told = told
 
     async def all(self) -> None:
         """Every flow, as far as it can be tested."""
         direct, shared = self._split(self._field.testable(self._field.flows))
-        await self._round(direct, [flow for flow in shared if not self._field.is_second(flow)])
+        await self._round("first look", direct, [each for each in shared if not self._field.is_second(each)])
         await self._state.forget()
-        await self._round([], [flow for flow in shared if self._field.is_second(flow)])
+        await self._round("the other way", [], [each for each in shared if self._field.is_second(each)])
         await self._state.forget()
 
     def _split(self, flows: Iterable[Flow]) -> tuple[list[Flow], list[Flow]]:
@@ -62,11 +64,12 @@ class Rounds:
             (shared if self._field.shares_conntrack(flow) else direct).append(flow)
         return direct, shared
 
-    async def _round(self, direct: Sequence[Flow], shared: Sequence[Flow]) -> None:
+    async def _round(self, name: str, direct: Sequence[Flow], shared: Sequence[Flow]) -> None:
         """A first look, and the confirmation of all that was missed."""
         flows = [*direct, *shared]
         if not flows:
             return
+        self._told.phase(name, len(flows))
         settings = self._field.settings
         usual = plan.usual_count(len(self._field.flows), len(self._field.order))
         several = Attempts(FIRST.first, min(settings.count or usual, FIRST.total))
@@ -122,8 +125,10 @@ class Rounds:
     async def _confirm(self, flows: Sequence[Flow]) -> None:
         """A burst for every miss, and for what may share its cause; then the pattern of those that vary."""
         missing = self._field.missing(flows, FIRST)
+        self._told.advance(len(flows) - len(missing))
         if not missing:
             return
+        self._told.phase("confirming", len(missing))
         await self._muster.arm_points()
         await self._burst(missing)
         lossy = [flow for flow in missing if self._passed(flow, FIRST.mask | BURST.mask)]

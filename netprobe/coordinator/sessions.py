@@ -18,6 +18,7 @@ from netprobe.attempts import FIRST
 from netprobe.coordinator.crew import Crew
 from netprobe.coordinator.field import Field
 from netprobe.coordinator.muster import Muster
+from netprobe.coordinator.progress import Progress
 from netprobe.coordinator.volleys import ANSWER_TIMEOUT_S, Volleys
 from netprobe.model import Flow
 from netprobe.observations import ANSWERED, SessionResult
@@ -34,17 +35,20 @@ _ROUND_TRIPS: Final = 4
 class Sessions:
     """All sessions of a run."""
 
-    def __init__(self, crew: Crew, field: Field, volleys: Volleys, muster: Muster) -> None:
+    def __init__(self, crew: Crew, field: Field, volleys: Volleys, muster: Muster, told: Progress) -> None:
         self._crew = crew
         self._field = field
         self._volleys = volleys
         self._muster = muster
+        self._told = told
 
     async def hold(self) -> list[Flow]:
         """Hold a session for each flow that can; the flows whose session needed retransmissions."""
         flows = [flow for flow in self._field.testable(self._field.flows) if self._can(flow)]
+        self._told.phase("sessions", len(flows))
         await self._connect(flows, _UNTAPPED)
         failed = [flow for flow in flows if not self._went_well(flow)]
+        self._told.advance(len(flows) - len(failed))
         if failed:
             await self._muster.arm_payloads({name for flow in failed for name in (flow.src, flow.dst)})
             async with trio.open_nursery() as nursery:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from netprobe.inventory import document
 from netprobe.inventory.errors import KeyPath, Place, Problems, key_path, shown
-from netprobe.inventory.narrow import MIN_HOSTS, family_obstacle
+from netprobe.inventory.narrow import family_obstacle
 from netprobe.inventory.schema import CONNECTIONS, DEFAULT_CONNECTION, Document
 from netprobe.inventory.shape import WRONG, Walker
 from netprobe.model import Inventory
@@ -19,6 +20,8 @@ from netprobe.probes import registry
 
 Entry = Mapping[str, object]
 """A mapping of the document: checked against the schema, with `WRONG` for what did not pass."""
+
+_MIN_HOSTS: Final = 2
 
 
 def load(path: str | Path) -> Inventory:
@@ -68,7 +71,7 @@ class _Whole:
     def check(self) -> None:
         """Find what is wrong between the parts; works on what passed the schema."""
         hosts = self._data.get("hosts")
-        if isinstance(hosts, list) and len(hosts) < MIN_HOSTS:
+        if isinstance(hosts, list) and len(hosts) < _MIN_HOSTS:
             self._add(("hosts",), f"expected at least two hosts, got {len(hosts)}")
         self._check_names()
         self._check_addresses()

@@ -12,8 +12,6 @@ from netprobe.model import Family, Host, Inventory
 from netprobe.modes import MODES
 from netprobe.probes import Probe, registry
 
-MIN_HOSTS: Final = 2
-
 _LABELS: Final = {Family.IPV4: "IPv4", Family.IPV6: "IPv6"}
 
 
@@ -42,20 +40,15 @@ def narrow(
     """
     The part of an inventory that some options of the command line ask for; an empty one asks for all.
 
-    Probes and modes take the place of those that the inventory names; `only` keeps the hosts that it names.
-    `families` are only looked at for what cannot be: addresses stay. `InventoryError`, in the words of the
-    command line, where a name is unknown or nothing can be left.
+    Probes and modes take the place of those that the inventory names. `families` and `only` are looked at for
+    what cannot be: addresses and hosts stay. `InventoryError`, in the words of the command line, where a name
+    is unknown or nothing can be left.
     """
     _check_words("--probe", "probe", probes, registry())
     _check_words("--mode", "mode", modes, MODES)
     _check_words("--only", "host", only, [host.name for host in inventory.hosts])
     if probes or modes:
         inventory = structs.replace(inventory, probes=_each_once(probes), modes=_each_once(modes))
-    if only:
-        hosts = tuple(host for host in inventory.hosts if host.name in only)
-        if len(hosts) < MIN_HOSTS:
-            raise InventoryError(f"--only {only[0]}: a flow needs two hosts; name another one as well")
-        inventory = structs.replace(inventory, hosts=hosts)
     for name in probes:
         probe = registry()[name]
         if families and not set(families) & set(probe.families):

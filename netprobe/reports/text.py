@@ -247,7 +247,7 @@ class _Text:
         seconds = (when(self._run.finished) - when(self._run.started)).total_seconds()
         started = when(self._run.started).strftime("%Y-%m-%d %H:%M UTC")
         version = self._run.versions.get("netprobe", __version__)
-        packets = sum(cell.sent for cell in cells)
+        packets = self._run.packets or sum(cell.sent for cell in cells)
         facts = (
             f"{len(self._names.hosts):,} hosts, {packets:,} packets in {seconds:.1f} s, {started}, "
             f"netprobe {version}"

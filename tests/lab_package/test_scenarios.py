@@ -21,7 +21,7 @@ DEMO: Final = Path(netprobe.lab.__file__).with_name("demo.yaml")
 def _shown(paths: Iterable[Path]) -> set[tuple[Verdict, Segment | None, Protocol, Family]]:
     """What the cells of these labs hold."""
     labs = [Lab.from_file(path) for path in paths]
-    flows = ((lab, flow) for lab in labs for flow in plan.flows(lab.inventory(), lab.description.families))
+    flows = ((lab, flow) for lab in labs for flow in plan.flows(lab.inventory()))
     return {(*lab.expectations.of(flow), flow.protocol, flow.family) for lab, flow in flows}
 
 
