@@ -48,9 +48,17 @@ def test_the_document_says_what_it_is() -> None:
     document = json.loads(rendered(small()))
 
     assert SCHEMA == "netprobe.run/1" == document["schema"]
-    assert {"schema", "versions", "started", "finished", "modes", "inventory", "hosts", "cells"} == set(
-        document
-    )
+    assert {
+        "schema",
+        "versions",
+        "started",
+        "finished",
+        "packets",
+        "modes",
+        "inventory",
+        "hosts",
+        "cells",
+    } == set(document)
     assert "2024-06-12T03:07:11.250Z" == document["started"]
     assert ["a", "b"] == [host["name"] for host in document["inventory"]["hosts"]]
     assert {

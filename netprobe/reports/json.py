@@ -44,6 +44,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     versions: dict[str, str]
     started: str
     finished: str
+    packets: int = 0
     modes: tuple[ModeSummary, ...]
     inventory: Inventory
     hosts: tuple[HostReport, ...]
@@ -61,6 +62,7 @@ def render(run: Run, _options: Options) -> str:
         versions=run.versions,
         started=run.started,
         finished=run.finished,
+        packets=run.packets,
         modes=tuple(map(_summary, evaluate(run))),
         inventory=run.inventory,
         hosts=run.hosts,
@@ -111,6 +113,7 @@ def load(source: Path | bytes) -> Run:
             cells=document.cells,
             started=document.started,
             finished=document.finished,
+            packets=document.packets,
             versions=document.versions,
         )
         _check(run)

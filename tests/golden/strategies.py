@@ -152,6 +152,7 @@ def runs(draw: st.DrawFn) -> Run:
         cells=tuple(cells),
         started=draw(TIMES),
         finished=draw(TIMES),
+        packets=draw(COUNT),
         versions=draw(st.dictionaries(TEXT, TEXT, max_size=2)),
     )
 
