@@ -142,7 +142,7 @@ def judge(evidence: Evidence) -> Judgement:
         return Judgement(verdict=Verdict.UNTESTED, detail=evidence.untested)
     base, retried = _probes(evidence)
     session = evidence.session or Session()
-    detail = ["the run ended before a miss was confirmed"] if base.verdict is Verdict.UNTESTED else []
+    detail = [_unconfirmed(evidence)] if base.verdict is Verdict.UNTESTED else []
     if base.verdict is Verdict.OPEN and session.stage:
         base = _session(session)
         detail.append(_session_detail(session))
@@ -156,6 +156,11 @@ def judge(evidence: Evidence) -> Judgement:
         caveats=_caveats(evidence, base, retried=retried or session.retried),
         detail="; ".join(detail),
     )
+
+
+def _unconfirmed(evidence: Evidence) -> str:
+    sent = evidence.first or evidence.missed or evidence.confirm
+    return "the run ended before a miss was confirmed" if sent else "no packet was sent"
 
 
 def _probes(evidence: Evidence) -> tuple[Outcome, bool]:
@@ -247,7 +252,8 @@ def _caveats(evidence: Evidence, base: Outcome, *, retried: bool) -> tuple[Cavea
         Caveat.STATE_ASSISTED: _assisted(evidence, base),
         Caveat.PORT_IN_USE: evidence.holder is not None,
         Caveat.NAT: bool(evidence.nat),
-        Caveat.RETRIED: retried,
+        # A repeat that got through is told of a success only: a session may have failed after it.
+        Caveat.RETRIED: retried and base.verdict is Verdict.OPEN,
         Caveat.ECMP: bool(ecmp),
     }
     return tuple(caveat for caveat, applies in found.items() if applies)
