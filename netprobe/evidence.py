@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import cache, lru_cache
 from typing import Final
 
+from netprobe.attempts import CONFIRM_MASK
 from netprobe.model import Answer, Fate, Fates, Flow, Protocol, Refusal, Seen, Word
 from netprobe.observations import ANSWERED, INTERFACE, LEFT, NOTHING, SOCKET, Observations
 from netprobe.template import Kind
@@ -141,28 +142,33 @@ def _resets(seen: Observations, flow: Flow, heard: int) -> dict[tuple[Word, str,
     """
     TCP's own refusals, as far as they are a firewall's.
 
-    A RST that ends a half-open connection comes from the source's kernel, which has seen the SYN-ACK. One
-    that comes although the source's raw socket saw none is a firewall's refusal of the answer.
+    A RST for a SYN that passed the destination's firewall is its kernel's: nothing listens. A RST that ends a
+    half-open connection comes from the source's kernel, which has seen the SYN-ACK. One that comes although
+    the source's raw socket saw none is a firewall's refusal of the answer.
     """
     number = flow.number
-    accepted = seen.at(LEFT, Kind.ACCEPT)[number]
+    passed, accepted = seen.at(SOCKET, Kind.PROBE)[number], seen.at(LEFT, Kind.ACCEPT)[number]
     found: dict[tuple[Word, str, str], int] = {}
     rst = seen.at(INTERFACE, Kind.RST)[number] | seen.at(SOCKET, Kind.RST)[number]
-    rst = heard & (rst | seen.at(LEFT, Kind.RST)[number])
+    rst = heard & (rst | seen.at(LEFT, Kind.RST)[number]) & ~(passed & ~accepted)
     if rst:
-        outside = seen.at(LEFT, Kind.PROBE)[number] | seen.at(INTERFACE, Kind.PROBE)[number]
-        if not outside & heard:
+        # Which way a packet took is known of those that were sent while the points between were watched.
+        closer = rst & CONFIRM_MASK or rst
+        came = seen.at(INTERFACE, Kind.PROBE)[number]
+        if not closer & (seen.at(LEFT, Kind.PROBE)[number] | came):
             by, text = flow.src_address, "TCP reset by the source's own firewall"
-        elif seen.at(INTERFACE, Kind.PROBE)[number] and not accepted:
+        elif closer & came & ~accepted:
             by, text = flow.dst_address, "TCP reset by the destination"
         else:
             # Whoever sent it used the destination's address: the packet does not say who it was.
             ttl = seen.rst_ttl.get(number, 0)
             by, text = "", f"TCP reset in the destination's name (TTL {ttl} on arrival)"
         found[Word.PROHIBITED, by, text] = rst.bit_count()
-    reset = seen.at(INTERFACE, Kind.RESET)[number] & ~seen.at(SOCKET, Kind.ACCEPT)[number]
-    reset &= heard & accepted
-    if reset:
+    reset = heard & seen.at(INTERFACE, Kind.RESET)[number] & ~seen.at(SOCKET, Kind.ACCEPT)[number]
+    if kept_in := reset & passed & ~accepted:
+        key = Word.PROHIBITED, flow.dst_address, "TCP reset of the answer by the destination's own firewall"
+        found[key] = kept_in.bit_count()
+    if reset := reset & accepted:
         key = Word.PROHIBITED, "", "TCP reset of the answer in the source's name"
         if seen.at(INTERFACE, Kind.ACCEPT)[number]:
             key = Word.PROHIBITED, flow.src_address, "TCP reset of the answer by the source"
