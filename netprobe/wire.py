@@ -17,7 +17,13 @@ from netprobe.template import Sight, Template
 
 PROTOCOL: Final = 1
 MAX_LINE_BYTES: Final = 256 << 20
+MAX_NOISE_BYTES: Final = 1 << 20
+"""Of one line before the hello; no banner has as much."""
 _MAX_NOISE_LINES: Final = 200
+_NOISE_CHARACTERS: Final = 300
+_SHOWN: Final = 80
+# A bug of the other end must not be one of this: what nests too deeply is no answer either.
+_NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 Masks = list[tuple[int, int]]
 """Flow numbers with a bit for each attempt."""
@@ -239,7 +245,7 @@ class Conversation:
     The coordinator's end of a conversation, without I/O.
 
     `receive` takes bytes as they come and returns the replies they complete; `greeted` turns true with the
-    hello, `noise` has what came before it.
+    hello, `noise` has what came before it, line by line and shortened.
     """
 
     def __init__(self) -> None:
@@ -257,10 +263,8 @@ class Conversation:
     def receive(self, data: bytes) -> list[Reply]:
         """The replies that `data` completes; `ProtocolError` for what no agent says."""
         self._pending += data
-        if len(self._pending) > MAX_LINE_BYTES:
-            message = f"a line of over {MAX_LINE_BYTES >> 20} MiB"
-            raise ProtocolError(message)
         if b"\n" not in data:
+            self._check_length(len(self._pending))
             return []
         *lines, rest = bytes(self._pending).split(b"\n")
         self._pending = bytearray(rest)
@@ -272,13 +276,19 @@ class Conversation:
                 self._greet(line)
         return replies
 
+    def _check_length(self, length: int) -> None:
+        most = MAX_LINE_BYTES if self.greeted else MAX_NOISE_BYTES
+        if length > most:
+            message = f"a line of over {most >> 20} MiB"
+            raise ProtocolError(message)
+
     def _greet(self, line: bytes) -> None:
         try:
             hello = msgspec.json.decode(line, type=_Hello)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except _NOT_JSON:
             text = line.decode("utf-8", "replace").strip()
             if text:
-                self.noise.append(text)
+                self.noise.append(text[:_NOISE_CHARACTERS])
             if len(self.noise) > _MAX_NOISE_LINES:
                 message = (
                     f"{_MAX_NOISE_LINES} lines, and none of them an agent's hello; the last: {_quote(line)}"
@@ -293,7 +303,7 @@ class Conversation:
     def _reply(self, line: bytes) -> Reply:
         try:
             return msgspec.json.decode(line, type=Reply)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except _NOT_JSON:
             message = f"not an agent's answer: {_quote(line)}"
             raise ProtocolError(message) from None
 
@@ -304,11 +314,10 @@ def result(reply: Reply, kind: type[_T]) -> _T:
         raise AgentError(reply.error, reply.errno)
     try:
         return msgspec.json.decode(reply.ok, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except _NOT_JSON as error:
         message = f"an answer that is no {kind.__name__}: {error}"
         raise ProtocolError(message) from None
 
 
 def _quote(line: bytes) -> str:
-    shown = 80
-    return repr(line[:shown].decode("utf-8", "replace")) + (" …" if len(line) > shown else "")
+    return repr(line[:_SHOWN].decode("utf-8", "replace")) + (" …" if len(line) > _SHOWN else "")
