@@ -56,7 +56,8 @@ class Quote(msgspec.Struct, frozen=True):
     """
     An ICMP error: who sent it, what it says, and the packet it is about.
 
-    `transport` are the quoted bytes behind the quoted IP header, `identification` that header's (IPv4 only).
+    `transport` are the quoted bytes behind the quoted IP header, `size` how many there were before the quote
+    cut them off, `identification` the header's (IPv4 only).
     """
 
     by: str
@@ -66,6 +67,7 @@ class Quote(msgspec.Struct, frozen=True):
     destination: str
     protocol: int
     identification: int | None
+    size: int
     transport: bytes
 
     def destination_port(self) -> int | None:
@@ -89,9 +91,10 @@ def _parse_v4(packet: bytes) -> Quote | None:
     quoted = packet[start + _ICMP_HEADER_BYTES :]
     if meaning is None or len(quoted) < _IPV4_HEADER_BYTES or quoted[0] >> 4 != 4:
         return None
-    identification, fragment = struct.unpack_from("!HH", quoted, 4)
+    length, identification, fragment = struct.unpack_from("!HHH", quoted, 2)
     if fragment & _MORE_OFFSET:
         return None
+    header = (quoted[0] & 0xF) * 4
     word, text = meaning
     return Quote(
         by=str(IPv4Address(packet[12:16])),
@@ -101,7 +104,8 @@ def _parse_v4(packet: bytes) -> Quote | None:
         destination=str(IPv4Address(quoted[16:20])),
         protocol=quoted[9],
         identification=identification,
-        transport=quoted[(quoted[0] & 0xF) * 4 :],
+        size=length - header,
+        transport=quoted[header:],
     )
 
 
@@ -122,5 +126,6 @@ def _parse_v6(packet: bytes) -> Quote | None:
         destination=str(IPv6Address(quoted[24:40])),
         protocol=quoted[6],
         identification=None,
+        size=struct.unpack_from("!H", quoted, 4)[0],
         transport=quoted[_IPV6_HEADER_BYTES:],
     )
