@@ -1,5 +1,6 @@
 """What there is to know of the host: kernel, privileges, addresses, routes, and who holds which port."""
 
+import contextlib
 import errno
 import os
 import socket
@@ -8,6 +9,10 @@ import sys
 import time
 
 from netprobe.agent import netlink, wire
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 CAP_NET_ADMIN, CAP_NET_RAW = 12, 13  # linux/include/uapi/linux/capability.h
 _TABLES = (
@@ -130,13 +135,29 @@ def _programs(inodes: "set[int]") -> "dict[int, str]":
         return found
     own = str(os.getpid())
     for pid in [name for name in os.listdir("/proc") if name.isdigit() and name != own][:_MAX_PROCESSES]:
-        try:
-            for name in os.listdir(f"/proc/{pid}/fd"):
-                target = os.readlink(f"/proc/{pid}/fd/{name}")
-                if target in wanted:
-                    with open(f"/proc/{pid}/comm") as comm:
-                        found[wanted[target]] = f"{comm.read().strip()} (pid {pid})"
-        except OSError:
-            # It has ended meanwhile, or is not ours to look at.
-            continue
+        for target in _descriptors(pid):
+            if target in wanted:
+                found[wanted[target]] = f"{_name(pid)} (pid {pid})"
     return found
+
+
+def _descriptors(pid: str) -> "Iterator[str]":
+    """What the descriptors of a process are."""
+    try:
+        numbers = os.listdir(f"/proc/{pid}/fd")
+    except OSError:
+        # It has ended meanwhile, or is not ours to look at.
+        return
+    for number in numbers:
+        # A busy program closes some of them while we look.
+        with contextlib.suppress(OSError):
+            yield os.readlink(f"/proc/{pid}/fd/{number}")
+
+
+def _name(pid: str) -> str:
+    """What a program calls itself: any bytes."""
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as comm:
+            return comm.read().strip()
+    except OSError:
+        return "a program that ended"
