@@ -74,9 +74,16 @@ class Connect:
             self._next()
 
     def _next(self) -> None:
-        following = next(self._waiting, None)
-        if following is not None:
-            _Session(self, following)
+        wanted = next(self._waiting, None)
+        if wanted is None:
+            return
+        try:
+            handle = socket.socket(wanted.family, socket.SOCK_STREAM)
+        except OSError as error:
+            # No such family in this kernel, or no descriptor left.
+            self.ended([wanted.flow, NOTHING, _name(error.errno or 0), 0, 0, 0])
+        else:
+            _Session(self, wanted, handle)
 
     def ended(self, result: "list[object]") -> None:
         """Take the result of one session, and begin another."""
@@ -105,12 +112,12 @@ class _Wanted:
 class _Session:
     """One session."""
 
-    def __init__(self, run: Connect, wanted: _Wanted) -> None:
+    def __init__(self, run: Connect, wanted: _Wanted, handle: socket.socket) -> None:
         self._run = run
         self._wanted = wanted
         self._stage = NOTHING
         self._heard = b""
-        self._handle = socket.socket(wanted.family, socket.SOCK_STREAM)
+        self._handle = handle
         self._open = True
         try:
             self._handle.setblocking(False)
@@ -178,5 +185,10 @@ class _Session:
         port = self._handle.getsockname()[1]
         self._run.loop.forget(self._handle.fileno())
         self._handle.close()
-        name = errno.errorcode.get(number, os.strerror(number)) if number else ""
-        self._run.ended([self._wanted.flow, self._stage, name, rtt if self._stage else 0, resent, port])
+        result = [self._wanted.flow, self._stage, _name(number), rtt if self._stage else 0, resent, port]
+        self._run.ended(result)
+
+
+def _name(number: int) -> str:
+    """An errno's name, "" for none."""
+    return errno.errorcode.get(number, os.strerror(number)) if number else ""

@@ -150,9 +150,12 @@ class Fire:
             return
         self._packets = volley.packets()
         if volley.way == "link":
-            Neighbours(
-                self._loop, {shot.addresses: shot.destination for shot in volley.shots}, self._resolved
-            )
+            destinations = {shot.addresses: shot.destination for shot in volley.shots}
+            try:
+                Neighbours(self._loop, destinations, self._resolved)
+            except OSError as error:
+                # The kernel did not tell: that is no word about any of them.
+                self._resolved({}, dict.fromkeys(destinations, errno.errorcode.get(error.errno or 0, "EIO")))
         else:
             self._tick()
 
@@ -169,7 +172,8 @@ class Fire:
         for _ in range(min(int(self._allowed), _TICK_PACKETS)):
             packet = next(self._packets, None)
             if packet is None:
-                self._next_volley()
+                # By way of the loop: a chain of empty volleys must not nest.
+                self._loop.later(0, self._next_volley)
                 return
             if not self._send(packet):
                 self._again(packet)
@@ -278,7 +282,7 @@ class Neighbours:
             except OSError as error:
                 name = errno.errorcode.get(error.errno or 0, "EIO")
                 self._errors.update((key, name) for key in self._waiting.pop((interface, next_hop)))
-        self._look()
+        loop.later(0, self._look)
 
     def _look(self) -> None:
         for (interface, next_hop), keys in list(self._waiting.items()):
