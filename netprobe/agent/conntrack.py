@@ -27,11 +27,11 @@ def conntrack(request: "dict[str, object]") -> "dict[str, object]":
     An entry is found by either of its directions. With `delete` those found are deleted. `tracking` is
     whether this kernel tracks connections at all.
     """
+    tuples = [_tuple(wire.items(each, "tuples", 5)) for each in wire.items(request.get("tuples"), "tuples")]
+    delete = wire.flag(request.get("delete", False), "delete")
     tracking = os.path.exists(_COUNT)
     if not tracking or _entries() == 0:
         return {"tracking": tracking, "found": []}
-    tuples = [_tuple(wire.items(each, "tuples", 5)) for each in wire.items(request.get("tuples"), "tuples")]
-    delete = request.get("delete") is True
     found = []
     handle = netlink.Netlink(netlink.NETLINK_NETFILTER)
     try:

@@ -18,14 +18,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from netprobe.agent.loop import Loop
 
+    _Speech = tuple[Template, Template]
+
 _BACKLOG = 4096
 _HOLD_S = 5.0
 _SWEEP_S = 0.1
 _ACCEPT_BATCH = 64
 _READ_BYTES = 65536
-_TCP = 6
+_TCP, _UDP = 6, 17
 # struct tcp_info, linux/include/uapi/linux/tcp.h: tcpi_rtt at 68, tcpi_total_retrans at 100.
 _INFO = struct.Struct("=68xI28xI")
+_NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -70,27 +73,19 @@ class Listeners:
         Without templates (None) a connection is closed as soon as it is accepted. `failed` in the answer says
         which sockets could not be held, by number and errno's name.
         """
+        sockets = [
+            _wanted(wire.items(each, "sockets", 5), templates)
+            for each in wire.items(request.get("sockets"), "sockets")
+        ]
         failed = []
-        for number, each in enumerate(wire.items(request.get("sockets"), "sockets")):
-            values = wire.items(each, "sockets", 5)
-            protocol = wire.integer(values[0], "sockets.protocol", 0, 255)
-            address = wire.address(values[1], "sockets.address")
-            port = wire.integer(values[2], "sockets.port", 1, 65535)
-            speech = None
-            if values[3] is not None:
-                speech = (
-                    wire.member(values[3], "sockets.template", templates),
-                    wire.member(values[4], "sockets.template", templates),
-                )
+        for number, wanted in enumerate(sockets):
             try:
-                self._hold(protocol, address, port, speech)
+                self._hold(*wanted)
             except OSError as error:
                 failed.append([number, errno.errorcode.get(error.errno or 0, str(error))])
         return {"failed": failed}
 
-    def _hold(
-        self, protocol: int, address: bytes, port: int, speech: "tuple[Template, Template] | None"
-    ) -> None:
+    def _hold(self, protocol: int, address: bytes, port: int, speech: "_Speech | None") -> None:
         family = socket.AF_INET if len(address) == 4 else socket.AF_INET6
         handle = socket.socket(family, socket.SOCK_STREAM if protocol == _TCP else socket.SOCK_DGRAM)
         try:
@@ -108,17 +103,26 @@ class Listeners:
             handle.bind((wire.address_text(address), port))
             if protocol == _TCP:
                 handle.listen(_BACKLOG)
-                self.loop.watch(handle.fileno(), lambda _events: self._accept(handle, speech))
+                self._watch(handle, speech)
         except OSError:
             handle.close()
             raise
         self._held.append(handle)
 
-    def _accept(self, listener: socket.socket, speech: "tuple[Template, Template] | None") -> None:
+    def _watch(self, listener: socket.socket, speech: "_Speech | None") -> None:
+        # It may have been let go since this was put off.
+        if listener.fileno() >= 0:
+            self.loop.watch(listener.fileno(), lambda _events: self._accept(listener, speech))
+
+    def _accept(self, listener: socket.socket, speech: "_Speech | None") -> None:
         for _ in range(_ACCEPT_BATCH):
             try:
                 handle, _peer = listener.accept()
-            except OSError:
+            except OSError as error:
+                if error.errno in _NO_ROOM:
+                    # They wait in the queue until some connection has ended.
+                    self.loop.forget(listener.fileno())
+                    self.loop.later(_SWEEP_S, lambda: self._watch(listener, speech))
                 # Nobody is left in the queue, or the peer has gone again.
                 return
             if speech is None:
@@ -149,12 +153,22 @@ class Listeners:
         self._held = []
 
 
+def _wanted(values: "list[object]", templates: "list[Template]") -> "tuple[int, bytes, int, _Speech | None]":
+    protocol = wire.integer(values[0], "sockets.protocol", 0, 255)
+    if protocol not in (_TCP, _UDP):
+        raise wire.RequestError(f"sockets.protocol: expected {_TCP} or {_UDP}")
+    address = wire.address(values[1], "sockets.address")
+    port = wire.integer(values[2], "sockets.port", 1, 65535)
+    if values[3] is None and values[4] is None:
+        return protocol, address, port, None
+    request, answer = (wire.member(each, "sockets.template", templates) for each in values[3:])
+    return protocol, address, port, (request, answer)
+
+
 class _Served:
     """An accepted connection: wait for the request, answer it, and let the other end close."""
 
-    def __init__(
-        self, listeners: Listeners, handle: socket.socket, speech: "tuple[Template, Template]"
-    ) -> None:
+    def __init__(self, listeners: Listeners, handle: socket.socket, speech: "_Speech") -> None:
         self._listeners = listeners
         self._handle = handle
         self._request, self._answer = speech

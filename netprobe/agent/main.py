@@ -1,8 +1,10 @@
 """Requests in, answers out: the agent's verbs."""
 
+import contextlib
 import errno
 import gc
 import os
+import resource
 import sys
 import time
 import traceback
@@ -50,6 +52,8 @@ class Agent:
 
     def run(self) -> None:
         """Serve until stdin closes or `bye`."""
+        # On a line of its own, whatever a login shell's profile has printed.
+        os.write(1, b"\n")
         wire.send({"hello": "netprobe", "protocol": PROTOCOL, "pid": os.getpid()})
         self._loop.watch(0, lambda _events: self._read())
         self._watchdog()
@@ -74,7 +78,9 @@ class Agent:
             wire.send({"id": None, "error": str(error)})
             return
         for line in lines:
-            self._answer(line)
+            # An empty line is a sign of life.
+            if line.strip():
+                self._answer(line)
 
     def _answer(self, line: bytes) -> None:
         number: object = None
@@ -131,6 +137,10 @@ def main() -> None:
     """Run an agent on stdin and stdout; a reader that has gone away ends it in silence."""
     # A short life with few cycles: collecting them would cost more than they do.
     gc.disable()
+    # Each connection of a session takes a descriptor, and all hosts come at once.
+    with contextlib.suppress(ValueError, OSError):
+        _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:
         Agent().run()
     except BrokenPipeError:

@@ -105,18 +105,22 @@ class Tap:
         self.kind = wire.one_of(request.get("kind"), "tap.kind", _KINDS)
         self.point = wire.text(request.get("point"), "tap.point")
         program = [_instruction(each) for each in wire.items(request.get("filter"), "tap.filter")]
+        arriving = wire.flag(request.get("arriving", False), "tap.arriving")
         self.bare = None
         """The protocol of a socket that delivers packets without their IP header: an IPv6 raw socket."""
         if self.kind == "raw":
             protocol = wire.integer(request.get("protocol"), "tap.protocol", 0, 255)
-            if request.get("version") == 4:
+            version = wire.integer(request.get("version"), "tap.version")
+            if version == 4:
                 self.socket = socket.socket(socket.AF_INET, socket.SOCK_RAW, protocol)
+            elif version != 6:
+                raise wire.RequestError("tap.version: expected 4 or 6")
             else:
                 self.socket = socket.socket(socket.AF_INET6, socket.SOCK_RAW, protocol)
                 self.bare = protocol
         else:
             self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETH_P_ALL))
-            if request.get("arriving") is True:
+            if arriving:
                 # Spares leaving packets a look at the filter; before Linux 4.20 they take it.
                 with contextlib.suppress(OSError):
                     self.socket.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)

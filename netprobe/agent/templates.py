@@ -10,6 +10,7 @@ _WORD = 0xFFFFFFFF
 _ADDRESSES_AT = {4: 12, 6: 8}  # RFC 791 §3.1, RFC 8200 §3
 _PROTOCOL_AT = {4: 9, 6: 6}
 _HEADER_BYTES = {4: 20, 6: 40}
+_MOST_BYTES = 0xFFFF
 
 
 class Template:
@@ -23,7 +24,7 @@ class Template:
     def __init__(self, request: "dict[str, object]") -> None:
         data = wire.octets(request.get("data"), "template.data")
         self.size = len(data)
-        self.network = request.get("network", True) is True
+        self.network = wire.flag(request.get("network", True), "template.network")
         self._tags = self._offsets(request, "tags", 4)
         self._plus = wire.integer(request.get("plus", 0), "template.plus")
         self._idents = self._offsets(request, "idents", 2)
@@ -40,7 +41,7 @@ class Template:
         self.version = 0
         if self.network:
             self.version = data[0] >> 4 if data else 0
-            if self.version not in _HEADER_BYTES or self.size < _HEADER_BYTES[self.version]:
+            if not _HEADER_BYTES.get(self.version, _WORD) <= self.size <= _MOST_BYTES:
                 raise wire.RequestError("template.data: neither an IPv4 nor an IPv6 packet")
             self._addresses_at = _ADDRESSES_AT[self.version]
             length = self.size - _HEADER_BYTES[self.version]
@@ -57,7 +58,7 @@ class Template:
         at, start, end = (wire.integer(each, "template.checksums", 0, self.size) for each in values[:3])
         if at % 2 or start % 2 or at + 2 > self.size or start > end:
             raise wire.RequestError("template.checksums: even offsets within the packet")
-        return at // 2, start // 2, (end + 1) // 2, values[3] is True
+        return at // 2, start // 2, (end + 1) // 2, wire.flag(values[3], "template.checksums")
 
     def packet(self, addresses: bytes, tag: int, port: int) -> memoryview:
         """

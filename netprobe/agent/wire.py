@@ -1,7 +1,6 @@
 """Requests come in and answers go out as JSON lines; what is wrong with a request is said, never fatal."""
 
 import base64
-import binascii
 import json
 import os
 import socket
@@ -20,10 +19,11 @@ class RequestError(Exception):
 
 
 class Lines:
-    """Bytes in, whole lines out; a line that grows beyond `MAX_LINE_BYTES` is an error, not a memory leak."""
+    """Bytes in, whole lines out; a line beyond `MAX_LINE_BYTES` is one error, and no memory leak."""
 
     def __init__(self) -> None:
         self._pending = bytearray()
+        self._overlong = False
 
     def feed(self, data: bytes) -> "list[bytes]":
         """The lines that `data` completes, without their newlines."""
@@ -31,10 +31,16 @@ class Lines:
         if b"\n" not in data:
             if len(self._pending) > MAX_LINE_BYTES:
                 self._pending.clear()
-                raise RequestError(f"a line of over {MAX_LINE_BYTES} bytes")
+                if not self._overlong:
+                    self._overlong = True
+                    raise RequestError(f"a line of over {MAX_LINE_BYTES} bytes")
             return []
         *lines, rest = bytes(self._pending).split(b"\n")
         self._pending = bytearray(rest)
+        if self._overlong:
+            # The end of a line that has had its answer.
+            self._overlong = False
+            return lines[1:]
         return lines
 
 
@@ -72,6 +78,13 @@ def number(value: object, what: str, low: float, high: float) -> float:
     return float(value)
 
 
+def flag(value: object, what: str) -> bool:
+    """`value` as true or false."""
+    if not isinstance(value, bool):
+        raise RequestError(f"{what}: expected true or false")
+    return value
+
+
 def text(value: object, what: str) -> str:
     """`value` as a string."""
     if not isinstance(value, str):
@@ -99,7 +112,7 @@ def octets(value: object, what: str) -> bytes:
     """`value` as bytes, which travel in base64."""
     try:
         return base64.b64decode(text(value, what), validate=True)
-    except binascii.Error:
+    except ValueError:
         raise RequestError(f"{what}: expected base64") from None
 
 
