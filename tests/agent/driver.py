@@ -158,6 +158,8 @@ class Agent:
                 raise EOFError(f"the agent ended; on stderr: {self.complaints()!r}")
             self._pending += data
         line, _newline, self._pending = self._pending.partition(b"\n")
+        if not line:
+            return self.line(timeout_s)
         found = json.loads(line)
         assert isinstance(found, dict)
         return found
