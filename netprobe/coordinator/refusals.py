@@ -83,8 +83,12 @@ class Refusals:
         until = trio.current_time() + _PATIENCE_S
         for attempt in range(_ALONE.first, _ALONE.first + _ALONE.total):
             drawn = self._drawn()
-            for turn in self._turns(self._silent(flows), drawn):
-                period_s = max(drawn[ration] for ration in map(self._ration, turn) if ration is not None)
+            for planned in self._turns(self._silent(flows), drawn):
+                # A late answer to an earlier question may have come in the turns before.
+                turn = self._silent(planned)
+                if not turn:
+                    continue
+                period_s = max(drawn[ration] for ration in map(self._ration, turn) if ration in drawn)
                 if trio.current_time() + period_s > until:
                     self._field.unasked.update(flow.number for flow in turn)
                     continue
