@@ -320,6 +320,7 @@ def test_caveats_are_there_when_they_apply_and_only_then(some: Evidence) -> None
     again = some.missed > 0 or (some.session is not None and some.session.retried)
     both = bool(some.failing_ports) and bool(some.passing_ports)
     arrives = judgement.verdict in (Verdict.OPEN, Verdict.DEGRADED)
+    arrives |= judgement.segment is Segment.DESTINATION_INGRESS
 
     assert (bool(some.state) and arrives) == (Caveat.STATE_ASSISTED in judgement.caveats)
     assert (some.holder is not None) == (Caveat.PORT_IN_USE in judgement.caveats)

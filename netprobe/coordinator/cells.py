@@ -9,7 +9,8 @@ from netprobe.attempts import (
     ARRIVALS_MASK,
     CONFIRM_MASK,
     FIRST,
-    FRESH_PORT,
+    FRESH_MASK,
+    FRESH_PORT_OUTPUT,
     OUTPUT,
     OUTPUT_MASK,
     OUTPUT_WATCHED,
@@ -116,22 +117,31 @@ def _session(field: Field, flow: Flow) -> Session | None:
 
 
 def _state(field: Field, flow: Flow, opposites: dict[tuple[object, ...], Flow]) -> str:
-    """Which state could have let the flow's packets through, although no rule does."""
+    """Which state could have let the flow's packets get as far as they did, although no rule does."""
     if not field.shares_conntrack(flow):
         return ""
-    seen = field.seen
-    fresh = FRESH_PORT.mask & seen.sent[flow.number]
-    if fresh and fresh == seen.passed(flow, fresh):
+    seen, number = field.seen, flow.number
+    at_socket, at_interface = seen.at(SOCKET, Kind.PROBE), seen.at(INTERFACE, Kind.PROBE)
+    fresh_out = seen.sent[number] & FRESH_PORT_OUTPUT.mask
+    if number in field.before[flow.src] and not (fresh_out and seen.has_left(number, fresh_out)):
+        return _had_entry(flow.src)
+    # A packet that nothing can have opened the way for got as far: then none of the others needed it either.
+    arrivals = field.counted(flow, ARRIVALS_MASK)
+    there = at_socket if at_socket[number] & arrivals else at_interface
+    if there[number] & FRESH_MASK:
         return ""
-    for name in (flow.dst, flow.src):
-        if flow.number in field.before[name]:
-            return f"conntrack of {name} had an entry for these two addresses before the run"
+    if number in field.before[flow.dst]:
+        return _had_entry(flow.dst)
     opposite = opposites.get((flow.probe, flow.family, flow.port, flow.dst, flow.src))
     if opposite is None or not field.is_second(flow):
         return ""
-    if seen.at(INTERFACE, Kind.PROBE)[opposite.number] or seen.at(SOCKET, Kind.PROBE)[opposite.number]:
+    if at_interface[opposite.number] or at_socket[opposite.number]:
         return "the opposite direction came through first, and a stateful device between may remember it"
     return ""
+
+
+def _had_entry(name: str) -> str:
+    return f"conntrack of {name} had an entry for these two addresses before the run"
 
 
 def _ports(field: Field, flow: Flow) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -19,6 +19,8 @@ from netprobe.attempts import (
     BURST,
     FIRST,
     FRESH_PORT,
+    FRESH_PORT_OUTPUT,
+    FRESH_PORT_WATCHED,
     OUTPUT,
     OUTPUT_WATCHED,
     PATTERN,
@@ -35,7 +37,6 @@ from netprobe.model import Flow
 
 _MAX_BURST_PACKETS: Final = 4000
 _MIN_BURST: Final = 5
-_FRESH: Final = Attempts(FRESH_PORT.first, 2)
 
 
 class Rounds:
@@ -84,7 +85,8 @@ class Rounds:
                 Volley(more, several, KERNEL),
                 Volley(shared, OUTPUT, KERNEL),
                 Volley(shared, several, LINK),
-                Volley(self._assisted(shared), _FRESH, LINK, craft=Craft.FRESH_PORT),
+                Volley(self._assisted(shared), FRESH_PORT, LINK, craft=Craft.FRESH_PORT),
+                Volley(self._let_out(shared), FRESH_PORT_OUTPUT, KERNEL, craft=Craft.FRESH_PORT),
             ]
         )
         await self._volleys.settle(flows, FIRST.mask | OUTPUT.mask | FRESH_PORT.mask)
@@ -102,8 +104,15 @@ class Rounds:
             flow
             for flow in shared
             if flow.port is not None
-            and (self._field.is_second(flow) or flow.number in self._field.before[flow.dst])
+            and (
+                self._field.is_second(flow)
+                or flow.number in self._field.before[flow.dst] | self._field.before[flow.src]
+            )
         ]
+
+    def _let_out(self, shared: Sequence[Flow]) -> list[Flow]:
+        """The same, where a state at the source could explain that its OUTPUT chain lets the flow out."""
+        return [flow for flow in self._assisted(shared) if flow.number in self._field.before[flow.src]]
 
     async def _volley(self, flows: Sequence[Flow], attempts: Attempts, *, same_port: int = 1) -> None:
         """Fire, each flow by its way, and settle."""
@@ -130,6 +139,9 @@ class Rounds:
             return
         self._told.phase("confirming", len(missing))
         await self._muster.arm_points()
+        # Ahead of the burst, whose settling waits for them as well.
+        fresh = self._assisted([flow for flow in missing if self._field.shares_conntrack(flow)])
+        await self._volleys.fire([Volley(fresh, FRESH_PORT_WATCHED, LINK, craft=Craft.FRESH_PORT)])
         await self._burst(missing)
         lossy = [flow for flow in missing if self._passed(flow, FIRST.mask | BURST.mask)]
         known = {flow.number for flow in missing}
