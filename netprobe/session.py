@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import subprocess
 from collections import deque
 from typing import Final, TypeVar
@@ -14,8 +17,13 @@ from netprobe.model import Host
 
 START_TIMEOUT_S: Final = 30.0
 _END_TIMEOUT_S: Final = 1.0
+_GRACE_S: Final = 0.2
 _STDERR_LINES: Final = 5
-_READ_BYTES: Final = 1 << 18
+_NOISE_LINES: Final = 2
+_LINE_CHARACTERS: Final = 300
+_ALIVE_S: Final = 30.0
+"""How often an agent is told that we are still there; it ends where it hears nothing for two minutes."""
+_STDERR_BYTES: Final = 1 << 16
 
 _T = TypeVar("_T")
 
@@ -38,6 +46,8 @@ class Session:
         self._process: trio.Process | None = None
         self._waiting: dict[int, tuple[trio.Event, list[wire.Reply]]] = {}
         self._greeted = trio.Event()
+        self._reason = ""
+        self._gone = trio.Event()
         self._stderr: deque[str] = deque(maxlen=_STDERR_LINES)
         self._stderr_closed = trio.Event()
         self._writing = trio.Lock()
@@ -57,14 +67,16 @@ class Session:
                 start_new_session=True,
             )
         except OSError as error:
-            raise self._lose(f"cannot run {argv[0]}: {error.strerror}") from None
+            self._stderr_closed.set()
+            raise await self._lose(f"cannot run {argv[0]}: {error.strerror}") from None
         nursery.start_soon(self._read_stdout, self._process)
         nursery.start_soon(self._read_stderr, self._process)
+        nursery.start_soon(self._keep_alive)
         with trio.move_on_after(timeout_s) as scope:
             await self._write(bundle.stream())
             await self._greeted.wait()
         if scope.cancelled_caught:
-            raise self._lose(f"the agent did not start within {timeout_s:g} s")
+            raise await self._lose(f"the agent did not start within {timeout_s:g} s")
         if self.lost is not None:
             raise self.lost
 
@@ -88,11 +100,11 @@ class Session:
         if self.lost is not None:
             raise self.lost
         if scope.cancelled_caught:
-            raise self._lose(f"the agent hung: no answer to {verb!r} within {timeout_s:g} s")
+            raise await self._lose(f"the agent hung: no answer to {verb!r} within {timeout_s:g} s")
         try:
             return wire.result(replies[0], kind)
         except wire.ProtocolError as error:
-            raise self._lose(f"the agent talks garbage: {error}") from None
+            raise await self._lose_for_garbage(error) from None
 
     async def end(self) -> None:
         """End the agent and wait until its process is gone; killed where it does not go by itself."""
@@ -105,9 +117,26 @@ class Session:
                 await process.stdin.aclose()
             with trio.move_on_after(_END_TIMEOUT_S):
                 await process.wait()
-            if process.returncode is None:
-                process.kill()
+            self._kill()
+            with trio.move_on_after(_END_TIMEOUT_S):
                 await process.wait()
+            for stream in (process.stdout, process.stderr):
+                if stream is not None:
+                    await stream.aclose()
+
+    def _kill(self) -> None:
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        # With what it started: it leads a session of its own. What runs by sudo is not ours to kill; it ends
+        # because its stdin has closed.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+    async def _keep_alive(self) -> None:
+        while self.lost is None:
+            await trio.sleep(_ALIVE_S)
+            await self._write(b"\n")
 
     async def _write(self, data: bytes) -> None:
         process = self._process
@@ -130,7 +159,7 @@ class Session:
                 if self._conversation.greeted:
                     self._greeted.set()
         except wire.ProtocolError as error:
-            self._lose(f"the agent talks garbage: {error}")
+            await self._lose_for_garbage(error)
             return
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             return
@@ -138,7 +167,7 @@ class Session:
         with trio.move_on_after(_END_TIMEOUT_S):
             await self._stderr_closed.wait()
             await process.wait()
-        self._lose(self._epitaph(process.returncode))
+        await self._lose(self._epitaph(process.returncode))
 
     async def _read_stderr(self, process: trio.Process) -> None:
         pending = b""
@@ -147,36 +176,69 @@ class Session:
         try:
             async for data in process.stderr:
                 *lines, pending = (pending + data).split(b"\n")
-                self._stderr.extend(line.decode("utf-8", "replace") for line in lines if line.strip())
+                self._stderr.extend(text for text in map(_text, lines) if text)
+                # Whoever writes without end writes no line that could be told.
+                pending = pending[:_STDERR_BYTES]
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             return
         finally:
-            if pending.strip():
-                self._stderr.append(pending.decode("utf-8", "replace"))
+            if text := _text(pending):
+                self._stderr.append(text)
             self._stderr_closed.set()
 
     def _deliver(self, reply: wire.Reply) -> None:
-        waiting = self._waiting.get(reply.id) if reply.id is not None else None
+        if reply.id is None:
+            raise wire.ProtocolError(f"it could not read what was sent to it: {reply.error}")
+        waiting = self._waiting.get(reply.id)
         if waiting is None:
-            # An error about a line that was not ours, or a late answer: nobody waits for it.
+            # A late answer: nobody waits for it any more.
             return
         answered, replies = waiting
         replies.append(reply)
         answered.set()
 
-    def _lose(self, reason: str) -> HostLostError:
-        """Note that the host is lost, wake everybody who waits, and stop the process."""
-        if self.lost is None:
-            self.lost = HostLostError(reason)
-            for answered, _replies in self._waiting.values():
-                answered.set()
-            self._greeted.set()
-            if self._process is not None and self._process.returncode is None:
-                self._process.kill()
-        return self.lost
+    async def _lose_for_garbage(self, error: wire.ProtocolError) -> HostLostError:
+        # What it said on stderr before may come later than what it said on stdout.
+        with trio.move_on_after(_GRACE_S):
+            await self._stderr_closed.wait()
+        return await self._lose(f"the agent talks garbage: {error}")
+
+    async def _lose(self, reason: str) -> HostLostError:
+        """
+        Stop the process, hear its last words, note that the host is lost, and wake everybody who waits.
+
+        The first reason stands.
+        """
+        if self._reason:
+            await self._gone.wait()
+        else:
+            self._reason = reason
+            self._kill()
+            try:
+                # The reason of the reason comes last, on stderr.
+                with trio.move_on_after(_END_TIMEOUT_S):
+                    await self._stderr_closed.wait()
+            finally:
+                self.lost = HostLostError(self._reason + self._last_words())
+                for answered, _replies in self._waiting.values():
+                    answered.set()
+                self._greeted.set()
+                self._gone.set()
+        return self.lost or HostLostError(reason)
+
+    def _last_words(self) -> str:
+        noise = [] if self._conversation.greeted else self._conversation.noise[-_NOISE_LINES:]
+        said = [*(_text(line.encode()) for line in noise), *self._stderr]
+        return f": {' | '.join(said)}" if said else ""
 
     def _epitaph(self, status: int | None) -> str:
-        what = "ended" if self._conversation.greeted else "did not start"
-        how = f" (exit status {status})" if status is not None else ""
-        said = [*self._conversation.noise[-2:], *self._stderr]
-        return f"the agent {what}{how}" + (f": {' | '.join(line.strip() for line in said)}" if said else "")
+        what = "the agent ended" if self._conversation.greeted else "the agent did not start"
+        if status is None:
+            return what
+        how = f"exit status {status}" if status >= 0 else f"killed by {signal.Signals(-status).name}"
+        return f"{what} ({how})"
+
+
+def _text(line: bytes) -> str:
+    """A line as part of one, shortened: without what a terminal would take for a line's end."""
+    return " ".join(line[: 4 * _LINE_CHARACTERS].decode("utf-8", "replace").split())[:_LINE_CHARACTERS]

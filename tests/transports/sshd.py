@@ -1,0 +1,156 @@
+"""
+Real OpenSSH servers on the hosts of a lab, and the real client in its router's namespace.
+
+A server has its own keys, port and configuration, and knows a user who is not known outside. The client is
+found in the PATH as a script that enters the router's namespace, from where all hosts can be reached, and
+runs the real one.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from netprobe.lab import Lab
+from netprobe.model import Connection, Family, Host, Inventory
+from tests.transports import accounts
+from tests.transports.conformance import TIMEOUT_S
+
+PORT: Final = 2022
+
+_CONFIG: Final = """
+Port {port}
+ListenAddress {address}
+HostKey {directory}/host_key
+AuthorizedKeysFile /run/netprobe/keys
+PidFile none
+PermitRootLogin prohibit-password
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+UsePAM no
+StrictModes no
+UseDNS no
+PrintMotd no
+PrintLastLog no
+MaxStartups 200
+AcceptEnv nothing
+"""
+
+# Whose key it is, its user reads: it cannot lie in root's temporary directory.
+_START: Final = 'install -D -m 644 "$1" /run/netprobe/keys; shift; exec "$@"'
+
+
+def obstacle() -> str:
+    """Why there can be no server here; "" where there can."""
+    missing = [name for name in ("ssh", "ssh-keygen") if shutil.which(name) is None]
+    missing += ["sshd"] if server() is None else []
+    return f"no {', '.join(missing)}" if missing else accounts.obstacle()
+
+
+def server() -> str | None:
+    """The server's program, by the absolute path that it insists on; it is seldom in a user's PATH."""
+    return shutil.which(
+        "sshd", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
+    )
+
+
+class Servers:
+    """A server on each host of a lab that is built; they end with the lab."""
+
+    def __init__(self, lab: Lab, directory: Path) -> None:
+        self.lab = lab
+        self.directory = directory
+        for name in ("key", "other_key", "host_key"):
+            argv = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", str(directory / name)]
+            subprocess.run(argv, check=True)
+        accounts.write(directory)
+        self._write_client()
+        waiting = [self._start(name, host.address(Family.IPV4)) for name, host in lab.hosts.items()]
+        for process in waiting:
+            _wait_until_listening(process)
+
+    def _write_client(self) -> None:
+        (self.directory / "bin").mkdir()
+        client = self.directory / "bin" / "ssh"
+        enter = f"nsenter --net=/run/netns/{self.lab.router.namespace} --"
+        client.write_text(f'#!/bin/sh\nexec {enter} {shutil.which("ssh")} "$@"\n')
+        client.chmod(0o755)
+        public = (self.directory / "host_key.pub").read_text().split()[:2]
+        hosts = [f"[{host.address(Family.IPV4)}]:{PORT}" for host in self.lab.hosts.values()]
+        (self.directory / "known_hosts").write_text(" ".join([",".join(hosts), *public]) + "\n")
+        (self.directory / "no_known_hosts").touch()
+
+    @property
+    def path(self) -> str:
+        """A PATH in which `ssh` is the client."""
+        return f"{self.directory / 'bin'}{os.pathsep}{os.environ['PATH']}"
+
+    def _start(self, name: str, address: str) -> subprocess.Popen[str]:
+        key, config = self.directory / "key.pub", self.directory / f"sshd_config.{name}"
+        config.write_text(_CONFIG.format(port=PORT, address=address, directory=self.directory))
+        program = server()
+        assert program is not None
+        start = ["sh", "-c", _START, "sh", str(key), program, "-D", "-e", "-f", str(config)]
+        argv = accounts.covered(self.directory, start)
+        return self.lab.popen(name, argv, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+    def connection(
+        self,
+        name: str,
+        *,
+        user: str = "root",
+        key: str = "key",
+        known_hosts: str = "known_hosts",
+        port: int = PORT,
+        options: Sequence[str] = (),
+    ) -> Connection:
+        """How to reach a host, as an inventory would have it."""
+        return Connection(
+            type="ssh",
+            host=self.lab.hosts[name].address(Family.IPV4),
+            user=user,
+            port=port,
+            identity=str(self.directory / key),
+            options=(
+                *("-F", "none", "-oIdentitiesOnly=yes", "-oIdentityAgent=none"),
+                f"-oUserKnownHostsFile={self.directory / known_hosts}",
+                "-oGlobalKnownHostsFile=none",
+                *options,
+            ),
+        )
+
+    def inventory(self) -> Inventory:
+        """All hosts of the lab, by ssh."""
+        hosts = (
+            msgspec.structs.replace(host, connection=self.connection(host.name), python=(sys.executable,))
+            for host in self.lab.inventory().hosts
+        )
+        return Inventory(hosts=tuple(hosts))
+
+    def host(
+        self, name: str, connection: Connection, python: Sequence[str] = (), *, sudo: bool = False
+    ) -> Host:
+        """A host of the lab by a connection."""
+        (host,) = (host for host in self.lab.inventory().hosts if host.name == name)
+        return msgspec.structs.replace(
+            host, connection=connection, python=tuple(python) or (sys.executable,), sudo=sudo
+        )
+
+
+def _wait_until_listening(process: subprocess.Popen[str]) -> None:
+    assert process.stderr is not None
+    deadline, said = time.monotonic() + TIMEOUT_S, ""
+    while "Server listening on" not in said:
+        assert select.select([process.stderr], [], [], max(0.0, deadline - time.monotonic()))[0], said
+        data = os.read(process.stderr.fileno(), 4096).decode()
+        assert data, said
+        said += data
