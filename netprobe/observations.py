@@ -7,6 +7,7 @@ for each attempt, in lists that a flow's number indexes, and put together as evi
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -54,7 +55,7 @@ class Observations:
     the source address that a flow arrived with where that is not its own, `rst_ttl` the TTL of the RST that
     came back, `elsewhere` the hosts that a flow was delivered to although it was meant for another.
     `served` are the attempts of sessions whose request came through, `resent` the flows whose answer was
-    sent again.
+    sent again, `words` how many refusals each host has heard.
     """
 
     def __init__(self, flows: Sequence[Flow]) -> None:
@@ -70,6 +71,7 @@ class Observations:
         self.elsewhere: dict[int, set[str]] = {}
         self.rtt_us: dict[int, int] = {}
         self.resent: set[int] = set()
+        self.words: Counter[str] = Counter()
 
     def at(self, point: str, kind: Kind) -> list[int]:
         """The attempts that were seen at a point, by flow number."""
@@ -111,6 +113,7 @@ class Observations:
     def heard(self, listener: str, number: int, attempts: int, refusal: Refusal) -> None:
         """Note a refusal of attempts of a flow."""
         self.refused.setdefault(number, []).append(Refused(attempts, listener, refusal))
+        self.words[listener] += 1
 
     def unsent(self, number: int) -> int:
         """The attempts of a flow that the kernel refused to send."""

@@ -243,7 +243,7 @@ def _by(refusals: Iterable[Refusal], verdict: Verdict) -> tuple[str, str]:
 
 
 def _assisted(evidence: Evidence, base: Outcome) -> bool:
-    """Whether a state can be what brought the packets where they came; it brought none to what stopped them."""
+    """Whether a state can be what brought the packets where they came."""
     arrives = base.verdict in (Verdict.OPEN, Verdict.DEGRADED) or base.segment is Segment.DESTINATION_INGRESS
     return bool(evidence.state) and arrives
 

@@ -72,12 +72,14 @@ async def _probe(crew: Crew, field: Field, muster: Muster, nursery: trio.Nursery
     await state.look()
     await muster.arm()
     await muster.listen()
-    probing = trio.current_time()
-    await rounds.all()
+    refusals = Refusals(field, volleys, rounds, told)
+    await rounds.one_way()
+    await refusals.ask_ahead()
+    await rounds.other_way()
     if field.settings.depth == "session":
         sessions = Sessions(crew, field, volleys, muster, told)
         await rounds.look_closer(await sessions.hold())
-    await Refusals(field, volleys, rounds, told).ask_again(probing)
+    await refusals.ask_again()
     await state.forget()
 
 

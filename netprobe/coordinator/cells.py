@@ -63,15 +63,17 @@ def _evidence(crew: Crew, field: Field, flow: Flow, opposites: dict[tuple[object
     watched = seen.sent[flow.number] & OUTPUT_WATCHED.mask
     output = fates(seen, flow, watched or OUTPUT.mask, OUTPUT_MASK)
     kept_in = any(fate.seen < Seen.LEFT for fate, _count in output)
+    # Beyond the source a packet through its OUTPUT chain is one like any other, and so is a refusal of it.
+    heard = OUTPUT_MASK if kept_in else (ARRIVALS_MASK | OUTPUT_MASK) & ~field.too_late(flow)
     failing, passing = _ports(field, flow)
     return Evidence(
         protocol=flow.protocol,
         first=first,
         missed=missed,
-        confirm=fates(seen, flow, field.counted(flow, CONFIRM_MASK), ARRIVALS_MASK),
+        confirm=fates(seen, flow, field.counted(flow, CONFIRM_MASK), heard),
         output=output,
         session=_session(field, flow),
-        refusals=refusals(seen, flow, OUTPUT_MASK if kept_in else ARRIVALS_MASK),
+        refusals=refusals(seen, flow, heard),
         state=_state(field, flow, opposites),
         holder=field.holder(flow),
         nat=seen.nat.get(flow.number, ""),
@@ -120,24 +122,29 @@ def _state(field: Field, flow: Flow, opposites: dict[tuple[object, ...], Flow]) 
     """Which state could have let the flow's packets get as far as they did, although no rule does."""
     if not field.shares_conntrack(flow):
         return ""
-    seen, number = field.seen, flow.number
-    at_socket, at_interface = seen.at(SOCKET, Kind.PROBE), seen.at(INTERFACE, Kind.PROBE)
-    fresh_out = seen.sent[number] & FRESH_PORT_OUTPUT.mask
-    if number in field.before[flow.src] and not (fresh_out and seen.has_left(number, fresh_out)):
+    fresh_out = field.seen.sent[flow.number] & FRESH_PORT_OUTPUT.mask
+    if flow.number in field.before[flow.src] and not (
+        fresh_out and field.seen.has_left(flow.number, fresh_out)
+    ):
         return _had_entry(flow.src)
-    # A packet that nothing can have opened the way for got as far: then none of the others needed it either.
-    arrivals = field.counted(flow, ARRIVALS_MASK)
-    there = at_socket if at_socket[number] & arrivals else at_interface
-    if there[number] & FRESH_MASK:
+    # Where a packet got as far that nothing can have opened the way for, the others needed nothing either.
+    point = SOCKET if _arrived(field, flow, SOCKET) else INTERFACE
+    if field.seen.at(point, Kind.PROBE)[flow.number] & FRESH_MASK:
         return ""
-    if number in field.before[flow.dst]:
+    if flow.number in field.before[flow.dst]:
         return _had_entry(flow.dst)
     opposite = opposites.get((flow.probe, flow.family, flow.port, flow.dst, flow.src))
-    if opposite is None or not field.is_second(flow):
-        return ""
-    if at_interface[opposite.number] or at_socket[opposite.number]:
+    if (
+        opposite is not None
+        and field.is_second(flow)
+        and (_arrived(field, opposite, INTERFACE) or _arrived(field, opposite, SOCKET))
+    ):
         return "the opposite direction came through first, and a stateful device between may remember it"
     return ""
+
+
+def _arrived(field: Field, flow: Flow, point: str) -> int:
+    return field.seen.at(point, Kind.PROBE)[flow.number] & field.counted(flow, ARRIVALS_MASK)
 
 
 def _had_entry(name: str) -> str:
@@ -183,5 +190,7 @@ def _notes(field: Field, flow: Flow) -> Iterable[str]:
     holder = field.holder(flow)
     if holder:
         yield f"{holder} holds the port"
+    if field.too_late(flow):
+        yield "gets further after the opposite direction has been through: a device between remembers it"
     if flow.number in field.unasked:
         yield "refusals may have been rationed, and too many flows were silent to ask each again"

@@ -8,14 +8,14 @@ from typing import Final
 import msgspec
 
 from netprobe import plan
-from netprobe.attempts import SLOW, Attempts
+from netprobe.attempts import ARRIVALS_MASK, SLOW, Attempts
 from netprobe.model import Family, Flow, Inventory, Protocol, Symbol
-from netprobe.observations import Observations
+from netprobe.observations import INTERFACE, SOCKET, Observations
 from netprobe.plan import Settings
 from netprobe.probes import Probe, registry
 from netprobe.probes.base import Application
 from netprobe.recogniser import Recogniser
-from netprobe.template import Key, Sight, Template
+from netprobe.template import Key, Kind, Sight, Template
 
 _TRANSPORT_AT: Final = {Family.IPV4: 20, Family.IPV6: 40}
 
@@ -158,13 +158,21 @@ class Field:
                 self._distrusted[flow.number] = self._distrusted.get(flow.number, 0) | missed
 
     def counted(self, flow: Flow, attempts: int) -> int:
-        """
-        Those of the attempts that are evidence of what arrives.
+        """Those of the attempts that are evidence: not what taps had no room for, nor what was too late."""
+        return attempts & ~self._distrusted.get(flow.number, 0) & ~self.too_late(flow)
 
-        Not those that the taps had no room for; nor, of flows that share a conntrack entry with their
-        opposite, late ones that arrived, because by then the opposite direction has been through.
+    def too_late(self, flow: Flow) -> int:
         """
-        attempts &= ~self._distrusted.get(flow.number, 0)
-        if self.shares_conntrack(flow):
-            attempts &= ~self.seen.passed(flow, SLOW.mask)
-        return attempts
+        Late attempts of a flow that shares a conntrack entry with its opposite, if they got further than all.
+
+        By then the opposite direction has been through, and a stateful device between remembers it.
+        """
+        if not self.shares_conntrack(flow):
+            return 0
+        further = 0
+        for point in (SOCKET, INTERFACE):
+            there = self.seen.at(point, Kind.PROBE)[flow.number] & ARRIVALS_MASK
+            if there & ~SLOW.mask:
+                break
+            further |= there
+        return further

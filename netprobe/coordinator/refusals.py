@@ -9,13 +9,13 @@ round; and where somebody on its way is known to refuse, once more alone.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 import trio
 
-from netprobe.attempts import ARRIVALS_MASK, CONFIRM_MASK, FIRST, SLOW, Attempts
+from netprobe.attempts import ARRIVALS_MASK, CONFIRM_MASK, FIRST, OUTPUT_MASK, SLOW, Attempts
 from netprobe.coordinator.field import Field
 from netprobe.coordinator.progress import Progress
 from netprobe.coordinator.rounds import Rounds
@@ -29,14 +29,17 @@ _PERIOD_S: Final = 1.1
 _ROUTE_PERIOD_S: Final = 2.2
 """An error of an IPv4 route costs two of these rations (linux/net/ipv4/route.c, ip_error)."""
 _ROUTE_REASONS: Final = ("ICMP 3/0 ", "ICMP 3/1 ", "ICMP 3/13 ")
+_IPV6_PERIOD_S: Final = 0.3
+"""The time for a /64; wider routes take less, only a host's own takes the second (icmpv6_xrlim_allow)."""
 _PATIENCE_S: Final = 10.0
 """How long flows are asked one by one: a run must end."""
 _NEIGHBOUR_FAILED_S: Final = 3.4
 """A router says "host unreachable" when three requests for the neighbour, one a second, stayed unanswered."""
 _TOGETHER: Final = Attempts(SLOW.first, 1)
 _TOGETHER_LATE: Final = Attempts(SLOW.first + 1, 1)
-_ALONE: Final = Attempts(SLOW.first + 2, 3)
-"""More than once: what else is refused on the host, retransmissions say, draws on the same ration."""
+_ALONE: Final = Attempts(SLOW.first + 2, 4)
+_SURE: Final = _ALONE.first + 1
+"""The second question is asked when the ration is full again whoever refuses; later ones, if it was not."""
 
 
 class Ration(NamedTuple):
@@ -47,6 +50,63 @@ class Ration(NamedTuple):
     family: Family
 
 
+class _Queue:
+    """
+    The silent flows of one ration, in the order in which they are worth a question.
+
+    First those of which more is known to be refused: to the same destination, of the same probe. Each flow is
+    asked once before any is asked again. `drawn_at` is when the ration was last drawn on, by the clock of
+    trio, and `words` how many refusals its listener had heard then.
+    """
+
+    def __init__(self, ration: Ration, flows: Iterable[Flow], refused: Iterable[Flow]) -> None:
+        self.ration = ration
+        self.drawn_at = 0.0
+        self.words = 0
+        self._attempts = dict.fromkeys(flows, _ALONE.first)
+        self._heard = Counter(feature for flow in refused for feature in self._features(flow))
+        self._in_vain: Counter[tuple[object, ...]] = Counter()
+
+    @staticmethod
+    def _features(flow: Flow) -> tuple[tuple[object, ...], ...]:
+        return (Segment.SOURCE_EGRESS, flow.src), (Segment.PATH, flow.dst), (flow.probe, flow.port)
+
+    def _promise(self, flow: Flow) -> float:
+        """How likely the flow is refused, by those like it (Laplace's rule of succession)."""
+        counts = ((self._heard[each], self._in_vain[each]) for each in self._features(flow))
+        return sum((heard + 1) / (heard + in_vain + 2) for heard, in_vain in counts)
+
+    @property
+    def flows(self) -> Iterable[Flow]:
+        """Those that are still to be asked."""
+        return self._attempts
+
+    def best(self) -> tuple[Flow, int]:
+        """The flow to ask, and the number of the attempt."""
+        return min(self._attempts.items(), key=lambda item: (item[1], -self._promise(item[0])))
+
+    def due_at(self, period_s: float) -> float:
+        """When the next question may be asked, if the ration has one more refusal after a period."""
+        attempt = self.best()[1]
+        if self.ration.family is Family.IPV4:
+            return self.drawn_at + (period_s if attempt < _SURE else _ROUTE_PERIOD_S)
+        return self.drawn_at + (_IPV6_PERIOD_S if attempt < _SURE else _PERIOD_S)
+
+    def asked(self, flow: Flow, words: int, *, heard: bool) -> None:
+        """Note what came of a question, and how many refusals the listener has heard by now."""
+        (self._heard if heard else self._in_vain).update(self._features(flow))
+        self._attempts[flow] += 1
+        # What else was refused has taken the ration.
+        is_sure = self._attempts[flow] > _SURE and words == self.words
+        if heard or is_sure or self._attempts[flow] == _ALONE.first + _ALONE.total:
+            self.drop(flow)
+        self.words = words
+
+    def drop(self, flow: Flow) -> None:
+        """Ask a flow no more."""
+        del self._attempts[flow]
+
+
 class Refusals:
     """The last round: silent flows are asked again."""
 
@@ -55,45 +115,102 @@ class Refusals:
         self._volleys = volleys
         self._rounds = rounds
         self._told = told
+        self._started = self._drawn_at = trio.current_time()
+        self._refused = 0
+        self._patience_s = _PATIENCE_S
 
-    async def ask_again(self, started: float) -> None:
-        """Ask the silent flows again; the first round began at `started`, by the clock of trio."""
+    async def ask_ahead(self) -> None:
+        """
+        Ask the silent flows after one way, if that cannot wait until the other way has been probed.
+
+        A stateful device that sees the opposite of a flow first has no reason any more to refuse it.
+        """
+        silent, drawn = self._silent(self._field.missing(self._field.flows, FIRST)), self._drawn()
+        if any(self._field.shares_conntrack(flow) and self._ration(flow) in drawn for flow in silent):
+            await self._ask(silent)
+        self._drawn_at = trio.current_time()
+        self._refused = len(self._field.seen.refused)
+
+    async def ask_again(self) -> None:
+        """Ask the silent flows again."""
         silent = self._silent(self._field.missing(self._field.flows, FIRST))
-        if not silent:
-            return
+        if silent:
+            if len(self._field.seen.refused) == self._refused:
+                # Nothing was refused the other way.
+                self._drawn_at = self._started
+            await self._ask(silent)
+            await self._rounds.withdraw(silent)
+
+    async def _ask(self, silent: Sequence[Flow]) -> None:
         self._told.phase("asking the silent ones again", len(silent))
-        await self._together(silent, _TOGETHER, started + _PERIOD_S)
+        await self._together(silent, _TOGETHER, self._drawn_at + _PERIOD_S)
         unheard = [flow for flow in self._silent(silent) if not self._volleys.heard(flow)]
         if unheard:
             # Nothing at all comes through between these hosts: a router may still be looking for the
             # neighbour. When it has given up, it says so about every packet.
-            left_s = max(0.0, started + _NEIGHBOUR_FAILED_S - trio.current_time())
+            left_s = max(0.0, self._started + _NEIGHBOUR_FAILED_S - trio.current_time())
             await self._volleys.listen({flow.src for flow in unheard}, left_s)
             await self._together(self._silent(unheard), _TOGETHER_LATE, 0)
         await self._one_by_one(silent)
-        await self._rounds.withdraw(silent)
 
     async def _together(self, flows: Sequence[Flow], attempts: Attempts, not_before: float) -> None:
-        if flows:
-            await self._rounds.fire(flows, attempts, after_s=max(0.0, not_before - trio.current_time()))
-            await self._volleys.settle(flows, attempts.mask)
+        unasked = self._unasked(flows, attempts)
+        if unasked:
+            after_s = max(0.0, not_before - trio.current_time())
+            self._drawn_at = trio.current_time() + after_s
+            await self._rounds.ask(unasked, attempts, after_s=after_s)
 
     async def _one_by_one(self, flows: Sequence[Flow]) -> None:
         """Ask each flow alone whose refusal may have been rationed, as long as there is patience."""
-        until = trio.current_time() + _PATIENCE_S
-        for attempt in range(_ALONE.first, _ALONE.first + _ALONE.total):
+        started = trio.current_time()
+        words = self._field.seen.words
+        queues = self._queues(self._unasked(flows, _ALONE))
+        while True:
             drawn = self._drawn()
-            for planned in self._turns(self._silent(flows), drawn):
-                # A late answer to an earlier question may have come in the turns before.
-                turn = self._silent(planned)
-                if not turn:
-                    continue
-                period_s = max(drawn[ration] for ration in map(self._ration, turn) if ration in drawn)
-                if trio.current_time() + period_s > until:
-                    self._field.unasked.update(flow.number for flow in turn)
-                    continue
-                await self._rounds.fire(turn, Attempts(attempt, 1), after_s=period_s)
-                await self._volleys.settle(turn, 1 << attempt)
+            waiting = [each for each in queues if each.ration in drawn and self._prune(each)]
+            due = {queue: queue.due_at(drawn[queue.ration]) for queue in waiting}
+            at = max(min(due.values(), default=0), trio.current_time())
+            if not due or at > started + self._patience_s:
+                break
+            ready = [queue for queue, when in due.items() if when <= at]
+            # One attempt at a time: those that are due as well with another one follow at once.
+            attempt = min(queue.best()[1] for queue in ready)
+            turn = {queue: flow for queue in ready for flow, number in [queue.best()] if number == attempt}
+            for queue in turn:
+                queue.drawn_at = at
+            after_s = max(0.0, at - trio.current_time())
+            await self._rounds.ask([*turn.values()], Attempts(attempt, 1), after_s=after_s)
+            for queue, flow in turn.items():
+                queue.asked(flow, words[queue.ration.listener], heard=self._lost_at(flow) is None)
+        self._field.unasked.update(flow.number for queue in due for flow in queue.flows)
+        self._patience_s = max(0.0, self._patience_s - (trio.current_time() - started))
+
+    def _queues(self, flows: Iterable[Flow]) -> list[_Queue]:
+        refused = defaultdict(list)
+        for number, heard in self._field.seen.refused.items():
+            for listener in {each.listener for each in heard}:
+                refused[listener].append(self._field.flows[number])
+        silent = defaultdict(list)
+        for flow in self._field.testable(flows):
+            ration = self._ration(flow)
+            if ration is not None:
+                silent[ration].append(flow)
+        queues = [_Queue(ration, theirs, refused[ration.listener]) for ration, theirs in silent.items()]
+        for queue in queues:
+            queue.drawn_at, queue.words = self._drawn_at, self._field.seen.words[queue.ration.listener]
+        return queues
+
+    def _prune(self, queue: _Queue) -> bool:
+        """Drop what a late answer has come to from the head of a queue; whether anything is left."""
+        while queue.flows:
+            flow, _attempt = queue.best()
+            if self._lost_at(flow) is not None:
+                return True
+            queue.drop(flow)
+        return False
+
+    def _unasked(self, flows: Iterable[Flow], attempts: Attempts) -> list[Flow]:
+        return [flow for flow in flows if not self._field.seen.sent[flow.number] & attempts.mask]
 
     def _silent(self, flows: Iterable[Flow]) -> list[Flow]:
         return [flow for flow in self._field.testable(flows) if self._lost_at(flow) is not None]
@@ -101,26 +218,13 @@ class Refusals:
     def _lost_at(self, flow: Flow) -> Segment | None:
         """Where a flow was lost without a word, None where it was not."""
         field = self._field
-        found = fates(field.seen, flow, field.counted(flow, CONFIRM_MASK), ARRIVALS_MASK)
+        heard = (ARRIVALS_MASK | OUTPUT_MASK) & ~field.too_late(flow)
+        found = fates(field.seen, flow, field.counted(flow, CONFIRM_MASK), heard)
         outcomes = {outcome(flow.protocol, fate) for fate, _count in found if fate.seen > Seen.UNSENT}
         if len(outcomes) != 1:
             return None
         ((verdict, segment),) = outcomes
         return segment if verdict is Verdict.FILTERED else None
-
-    def _turns(self, silent: Sequence[Flow], drawn: Mapping[Ration, float]) -> list[list[Flow]]:
-        """The silent flows of each ration that was drawn upon, in turns of one each."""
-        taken: Counter[Ration] = Counter()
-        turns: list[list[Flow]] = []
-        for flow in silent:
-            ration = self._ration(flow)
-            if ration is None or ration not in drawn:
-                continue
-            if taken[ration] == len(turns):
-                turns.append([])
-            turns[taken[ration]].append(flow)
-            taken[ration] += 1
-        return turns
 
     def _drawn(self) -> dict[Ration, float]:
         """The rations that errors have come out of, and how many seconds each takes to give one more."""

@@ -10,6 +10,7 @@ it made is deleted; only then the other follows.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -32,7 +33,7 @@ from netprobe.coordinator.field import Craft, Field
 from netprobe.coordinator.muster import Muster
 from netprobe.coordinator.progress import Progress
 from netprobe.coordinator.state import State
-from netprobe.coordinator.volleys import KERNEL, LINK, Volley, Volleys
+from netprobe.coordinator.volleys import KERNEL, LINK, SPOKEN_RATE, Volley, Volleys
 from netprobe.model import Flow
 
 _MAX_BURST_PACKETS: Final = 4000
@@ -49,10 +50,14 @@ class Rounds:
         self._state = state
         self._told = told
 
-    async def all(self) -> None:
-        """Every flow, as far as it can be tested."""
+    async def one_way(self) -> None:
+        """Every flow, as far as it can be tested, but those that share an entry with one of these."""
         direct, shared = self._split(self._field.testable(self._field.flows))
         await self._round("first look", direct, [each for each in shared if not self._field.is_second(each)])
+
+    async def other_way(self) -> None:
+        """The rest."""
+        _direct, shared = self._split(self._field.testable(self._field.flows))
         await self._state.forget()
         await self._round("the other way", [], [each for each in shared if self._field.is_second(each)])
         await self._state.forget()
@@ -117,18 +122,30 @@ class Rounds:
     async def _volley(self, flows: Sequence[Flow], attempts: Attempts, *, same_port: int = 1) -> None:
         """Fire, each flow by its way, and settle."""
         dropped = dict(self._field.overflowed)
-        await self.fire(flows, attempts, same_port=same_port)
+        await self._fire(flows, attempts, same_port)
         await self._volleys.settle(flows, attempts.mask)
         self._field.distrust(flows, attempts, dropped)
 
-    async def fire(
-        self, flows: Sequence[Flow], attempts: Attempts, *, same_port: int = 1, after_s: float = 0
+    async def ask(self, flows: Sequence[Flow], attempts: Attempts, *, after_s: float = 0) -> None:
+        """Fire no faster than a host can find words for each packet, and settle."""
+        await self._fire(flows, attempts, after_s=after_s, most_a_second=SPOKEN_RATE)
+        await self._volleys.settle(flows, attempts.mask)
+
+    async def _fire(
+        self,
+        flows: Sequence[Flow],
+        attempts: Attempts,
+        same_port: int = 1,
+        *,
+        after_s: float = 0,
+        most_a_second: float = math.inf,
     ) -> None:
         """Fire, each flow by its way."""
         direct, shared = self._split(flows)
         await self._volleys.fire(
             [Volley(direct, attempts, KERNEL, same_port), Volley(shared, attempts, LINK, same_port)],
             after_s=after_s,
+            most_a_second=most_a_second,
         )
 
     async def _confirm(self, flows: Sequence[Flow]) -> None:
@@ -228,6 +245,6 @@ class Rounds:
         ]
         if inside:
             await self._muster.arm_points()
-            await self._volleys.fire([Volley(inside, OUTPUT_WATCHED, KERNEL)])
+            await self._volleys.fire([Volley(inside, OUTPUT_WATCHED, KERNEL)], most_a_second=SPOKEN_RATE)
             await self._volleys.listen({flow.src for flow in inside}, 0)
             await self._volleys.settle(inside, OUTPUT_WATCHED.mask)

@@ -7,6 +7,7 @@ expected has arrived, or for as long as the slowest answer of the run makes sens
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
@@ -25,6 +26,9 @@ LINK, KERNEL = "link", "kernel"
 
 ANSWER_TIMEOUT_S: Final = 10.0
 """For an agent to answer what it can answer at once; a loaded host is slow, a hung one is lost."""
+
+SPOKEN_RATE: Final = 500.0
+"""Packets a second that a host may refuse with a word each: Linux says 1,000 (net.ipv4.icmp_msgs_per_sec)."""
 
 _MORE_THAN_EVER: Final = 0xFFFFFFFF
 _FIRST_LOOK_S: Final = 0.15
@@ -49,7 +53,9 @@ class Volleys:
         self._crew = crew
         self._field = field
 
-    async def fire(self, volleys: Sequence[Volley], *, after_s: float = 0) -> None:
+    async def fire(
+        self, volleys: Sequence[Volley], *, after_s: float = 0, most_a_second: float = math.inf
+    ) -> None:
         """Fire volleys from all sources at once, at each one after the other; return when all have left."""
         shots: dict[str, list[wire.Volley]] = defaultdict(list)
         theirs: dict[str, list[tuple[Attempts, list[Flow]]]] = defaultdict(list)
@@ -60,7 +66,7 @@ class Volleys:
                 packets[source] += len(flows) * volley.attempts.total
                 if volley.craft is not Craft.WITHDRAWAL:
                     theirs[source].append((volley.attempts, flows))
-        seen, rate = self._field.seen, self._field.settings.rate
+        seen, rate = self._field.seen, min(self._field.settings.rate, most_a_second)
         requests = {
             source: wire.Fire(rate=rate, after=after_s, volleys=each) for source, each in shots.items()
         }

@@ -1,0 +1,131 @@
+"""The generator of random networks; the same seed is the same network."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from typing import Final
+
+from netprobe.lab import Hook
+from netprobe.model import Family, Role
+from tests.lab.rules import ROUTER, Action, Chain, Does, Net, Reject, Rule, State, WrongRoute
+
+_TCP: Final = (179, 2379, 443, 5473, 6443)
+_UDP: Final = (4789, 8472, 51820, 51821)
+_ROUTES: Final = ("unreachable", "prohibit", "blackhole")
+
+
+def network(seed: int) -> Net:
+    """The network of a seed."""
+    return _Draw(seed).network()
+
+
+class _Draw:
+    """Everything that is drawn for one network, in a fixed order."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._random = random.Random(seed)  # noqa: S311 (a test's dice)
+        self._names = [f"h{number}" for number in range(1, self._random.randint(4, 6) + 1)]
+        both = tuple(Family)
+        self._families = self._random.choice([both, both, both, (Family.IPV4,), (Family.IPV6,)])
+
+    def _chance(self, probability: float) -> bool:
+        return self._random.random() < probability
+
+    def _some(self, values: Iterable[int], most: int) -> frozenset[int]:
+        values = sorted(values)
+        return frozenset(self._random.sample(values, self._random.randint(1, most)))
+
+    def network(self) -> Net:
+        hosts = {
+            name: (Role.NODE, *(role for role in list(Role)[1:] if self._chance(0.2))) for name in self._names
+        }
+        racks = self._racks()
+        chains: dict[tuple[str, Hook], Chain] = {}
+        for name in self._names:
+            for hook, probability in ((Hook.INPUT, 0.4), (Hook.OUTPUT, 0.3)):
+                if self._chance(probability):
+                    chains[name, hook] = self._chain(is_router=False)
+        if self._chance(0.7):
+            chains[ROUTER, Hook.FORWARD] = self._chain(is_router=True)
+        return Net(
+            seed=self._seed,
+            hosts=hosts,
+            families=self._families,
+            racks=racks,
+            chains=chains,
+            routes=tuple(self._route() for _ in range(self._random.choice([0, 0, 1, 1, 2]))),
+        )
+
+    def _racks(self) -> dict[str, tuple[str, ...]]:
+        """One or two bridges, or none; who is on none has a link of its own."""
+        names = list(self._names)
+        racks = {}
+        for number in range(1, self._random.randint(0, 2) + 1):
+            size = min(len(names), self._random.randint(1, 3))
+            racks[f"rack-{number}"] = tuple(names[:size])
+            names = names[size:]
+        return {name: found for name, found in racks.items() if found}
+
+    def _chain(self, *, is_router: bool) -> Chain:
+        draw = self._random.choice([self._deny_list, self._deny_list, self._allow_list, self._new_only])
+        return draw(is_router=is_router)
+
+    def _deny_list(self, *, is_router: bool) -> Chain:
+        """Everything passes but what a few rules stop; with or without a look at the state."""
+        known = (Rule(Action.ACCEPT, state=State.KNOWN),) if self._chance(0.4) else ()
+        rules = tuple(self._deny(is_router=is_router) for _ in range(self._random.randint(1, 3)))
+        return Chain(Action.ACCEPT, known + rules)
+
+    def _allow_list(self, *, is_router: bool) -> Chain:
+        """Nothing passes but what a few rules allow, and mostly the answers to it."""
+        known = (Rule(Action.ACCEPT, state=State.KNOWN),) if self._chance(0.8) else ()
+        count = self._random.randint(2, 5)
+        rules = tuple(self._match(Action.ACCEPT, is_router=is_router) for _ in range(count))
+        last = (Rule(self._refusal(None)),) if known and self._chance(0.3) else ()
+        return Chain(Action.DROP, known + rules + last)
+
+    def _new_only(self, *, is_router: bool) -> Chain:
+        """Rules that are asked for new packets only; the others pass, or (by a slip) do not."""
+        rules = tuple(
+            self._match(Action.ACCEPT, is_router=is_router)._replace(state=State.NEW)
+            for _ in range(self._random.randint(1, 4))
+        )
+        if self._chance(0.7):
+            rules = (Rule(Action.ACCEPT, state=State.KNOWN), *rules)
+        return Chain(Action.DROP, rules)
+
+    def _deny(self, *, is_router: bool) -> Rule:
+        rule = self._match(Action.DROP, is_router=is_router)
+        return rule._replace(does=self._refusal(rule.protocol)) if self._chance(0.5) else rule
+
+    def _refusal(self, protocol: str | None) -> Does:
+        ways = [way for way in Reject if way is not Reject.RESET or protocol == "tcp"]
+        return self._random.choice(ways)
+
+    def _match(self, does: Does, *, is_router: bool) -> Rule:
+        protocol = self._random.choice(["tcp", "tcp", "udp", "udp", "4", None])
+        rule = Rule(does, protocol)
+        if protocol in ("tcp", "udp") and self._chance(0.8):
+            ports = self._some(_TCP if protocol == "tcp" else _UDP, 3)
+            # An answer has them as its source; so have WireGuard's packets, which a run tells from those that
+            # a state on the way lets pass by their source port.
+            is_answer = self._chance(0.25) and not (is_router and protocol == "udp")
+            rule = rule._replace(sports=ports) if is_answer else rule._replace(dports=ports)
+        if self._chance(0.35):
+            rule = rule._replace(src=self._random.choice(self._names))
+        if is_router and self._chance(0.35):
+            rule = rule._replace(dst=self._random.choice(self._names))
+        if self._chance(0.2):
+            rule = rule._replace(family=self._random.choice(self._families))
+        return rule
+
+    def _route(self) -> WrongRoute:
+        to, on = self._random.sample(self._names, 2)
+        return WrongRoute(
+            on=ROUTER if self._chance(0.4) else on,
+            type=self._random.choice(_ROUTES),
+            to=to,
+            family=self._random.choice(self._families),
+        )

@@ -1,0 +1,221 @@
+"""
+What a network of `rules.py` does to each flow: an independent model, by walking the real packets.
+
+A probe goes through its source's routes and OUTPUT chain, the router's routes and FORWARD chain, and the
+destination's INPUT chain; a TCP answer takes the same way back, and a session's payloads follow both. Every
+flow is taken for itself: it is new to every conntrack table, its answers are known. A refusal is a packet of
+its own, which can get lost as well; then the loss is one without a word.
+
+The one state that a run cannot take away is the router's: IP protocol 4 and WireGuard are the same entry in
+both directions, and the second orientation may pass because the first one did. What is then found differs
+from the truth, and must say so by its caveat.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from netprobe.lab import Hook
+from netprobe.lab.topology import topology
+from netprobe.model import Caveat, Flow, Protocol, Segment, Verdict
+from netprobe.probes import registry
+from tests.lab.rules import ROUTER, Action, Chain, Does, Net, Packet, Reject, State
+
+_EPHEMERAL: Final = 61000
+_THERE: Final = (Segment.SOURCE_EGRESS, Segment.PATH, Segment.DESTINATION_INGRESS)
+_BACK: Final = (Segment.DESTINATION_EGRESS, Segment.RETURN_PATH, Segment.SOURCE_INGRESS)
+_PROTOCOLS: Final = {Protocol.TCP: "tcp", Protocol.UDP: "udp", Protocol.IPIP: "4"}
+
+_SAID: Final = {
+    Reject.PROHIBITED: Verdict.REJECTED,
+    Reject.PORT: Verdict.REJECTED,
+    Reject.RESET: Verdict.REJECTED,
+    Reject.HOST: Verdict.UNREACHABLE,
+    Reject.NO_ROUTE: Verdict.UNREACHABLE,
+}
+# ip-route(8): what the sender on the machine itself is told, and what a router tells by ICMP.
+_OWN_ROUTE: Final = {
+    "unreachable": Verdict.UNREACHABLE,
+    "prohibit": Verdict.REJECTED,
+    "blackhole": Verdict.UNREACHABLE,
+}
+_ROUTERS_ROUTE: Final = {"unreachable": Verdict.UNREACHABLE, "prohibit": Verdict.REJECTED}
+
+
+class Finding(NamedTuple):
+    """What a cell must hold."""
+
+    verdict: Verdict
+    segment: Segment | None = None
+    by: str = ""
+    caveats: tuple[Caveat, ...] = ()
+
+    def __str__(self) -> str:
+        """As a description of a lab has it."""
+        where = f" @ {self.segment.value}" if self.segment else ""
+        by = f" by {self.by}" if self.by else ""
+        caveats = "".join(f" +{caveat.value}" for caveat in self.caveats)
+        return f"{self.verdict.value}{where}{by}{caveats}"
+
+
+_OPEN: Final = Finding(Verdict.OPEN)
+
+
+class Truth(NamedTuple):
+    """What a cell must hold; `fresh` is the network's truth where a state on the way changes what is seen."""
+
+    found: Finding
+    fresh: Finding
+
+
+class Model:
+    """The truth about every flow of a network."""
+
+    def __init__(self, net: Net) -> None:
+        self._net = net
+        self._topology = topology(net.description())
+        self._order = list(net.hosts)
+
+    def truth(self, flow: Flow) -> Truth:
+        """What the cell of a flow must hold."""
+        probe = self._probe(flow)
+        own = self._leaves(probe, State.NEW, _THERE)
+        fresh = own or self._after_source(flow, State.NEW)
+        if not registry()[flow.probe].shares_conntrack or not self._is_second(flow):
+            return Truth(fresh, fresh)
+        # Its opposite was injected below its source's firewall; where it came to this flow's source, it has
+        # passed the router, which may remember it.
+        back = Packet(probe.family, probe.protocol, probe.dst, probe.src, probe.sport, probe.dport)
+        if self._cannot_send(back) or self._crosses(back, State.NEW, _THERE):
+            return Truth(fresh, fresh)
+        found = own or self._after_source(flow, State.KNOWN)
+        if self._may_be_assisted(found, probe, flow.port):
+            found = found._replace(caveats=(Caveat.STATE_ASSISTED,))
+        return Truth(found, fresh)
+
+    def _may_be_assisted(self, found: Finding, probe: Packet, port: int | None) -> bool:
+        """Whether a run cannot know that no state took the probe where it came."""
+        if found.segment not in (None, Segment.DESTINATION_INGRESS):
+            return False
+        # From another source port it is a connection of its own; where that gets as far, no state was needed.
+        other = probe._replace(sport=_EPHEMERAL)
+        stopped = self._crosses(other, State.NEW, _THERE)
+        if found.verdict is Verdict.OPEN:
+            stopped = stopped or self._enters(other, State.NEW, _THERE)
+        return port is None or stopped is not None
+
+    def _is_second(self, flow: Flow) -> bool:
+        return self._order.index(flow.src) > self._order.index(flow.dst)
+
+    @staticmethod
+    def _probe(flow: Flow) -> Packet:
+        port = flow.port or 0
+        same = registry()[flow.probe].fixed_source_port
+        sport = port if same else _EPHEMERAL if port else 0
+        return Packet(flow.family, _PROTOCOLS[flow.protocol], flow.src, flow.dst, sport, port)
+
+    def _after_source(self, flow: Flow, at_router: State) -> Finding:
+        probe = self._probe(flow)
+        lost = self._crosses(probe, at_router, _THERE) or self._enters(probe, State.NEW, _THERE)
+        if lost or flow.protocol is not Protocol.TCP:
+            return lost or _OPEN
+        answer = Packet(probe.family, "tcp", probe.dst, probe.src, probe.dport, probe.sport)
+        # The SYN-ACK, then the session: its request, and the answer to that.
+        for packet, segments in ((answer, _BACK), (probe, _THERE), (answer, _BACK)):
+            lost = self._leg(packet, State.KNOWN, segments)
+            if lost:
+                return lost
+        return _OPEN
+
+    def _leg(self, packet: Packet, state: State, segments: tuple[Segment, ...]) -> Finding | None:
+        """Where a packet is lost on its way from host to host, None where it is not."""
+        return (
+            self._leaves(packet, state, segments)
+            or self._crosses(packet, state, segments)
+            or self._enters(packet, state, segments)
+        )
+
+    def _cannot_send(self, packet: Packet) -> bool:
+        return self._net.route(packet.src, packet.dst, packet.family) is not None
+
+    def _leaves(self, packet: Packet, state: State, segments: tuple[Segment, ...]) -> Finding | None:
+        route = self._net.route(packet.src, packet.dst, packet.family)
+        if route is not None:
+            if segments is _BACK:
+                # The kernel answers for nobody: nothing is sent, and nobody is told.
+                return Finding(Verdict.FILTERED, segments[0])
+            return Finding(_OWN_ROUTE[route], segments[0], self._address(packet.src, packet))
+        return self._chain(packet.src, Hook.OUTPUT, packet, state, segments[0])
+
+    def _crosses(self, packet: Packet, state: State, segments: tuple[Segment, ...]) -> Finding | None:
+        if not self._net.is_routed(packet.src, packet.dst):
+            return None
+        route = self._net.route(ROUTER, packet.dst, packet.family)
+        if route is not None:
+            by = self._icmp(ROUTER, packet) if route in _ROUTERS_ROUTE else None
+            if by is None:
+                return Finding(Verdict.FILTERED, segments[1])
+            return Finding(_ROUTERS_ROUTE[route], segments[1], by)
+        return self._chain(ROUTER, Hook.FORWARD, packet, state, segments[1])
+
+    def _enters(self, packet: Packet, state: State, segments: tuple[Segment, ...]) -> Finding | None:
+        return self._chain(packet.dst, Hook.INPUT, packet, state, segments[2])
+
+    def _chain(self, on: str, hook: Hook, packet: Packet, state: State, segment: Segment) -> Finding | None:
+        does = self._does(on, hook, packet, state)
+        if does is Action.ACCEPT:
+            return None
+        by = None
+        if does is Reject.RESET:
+            by = self._reset(on, packet, is_answer=segment in _BACK)
+        elif isinstance(does, Reject):
+            by = self._icmp(on, packet)
+        if by is None or not isinstance(does, Reject):
+            return Finding(Verdict.FILTERED, segment)
+        return Finding(_SAID[does], segment, by)
+
+    def _does(self, on: str, hook: Hook, packet: Packet, state: State) -> Does:
+        chain: Chain = self._net.chain(on, hook)
+        return chain.does(packet, state)
+
+    def _passes(self, on: str, hook: Hook, packet: Packet) -> bool:
+        return self._does(on, hook, packet, State.KNOWN) is Action.ACCEPT
+
+    def _icmp(self, refuser: str, packet: Packet) -> str | None:
+        """Who the sender of a packet hears refuse it by ICMP, None where it hears nothing."""
+        error = Packet(packet.family, "icmp", refuser, packet.src)
+        if not self._is_delivered(error):
+            return None
+        if refuser == ROUTER:
+            return self._topology.stations[packet.src].subnet.gateway(packet.family)
+        return self._address(refuser, packet)
+
+    def _reset(self, refuser: str, packet: Packet, *, is_answer: bool) -> str | None:
+        """
+        The same for a TCP reset, which comes in the name of the packet's destination.
+
+        One from the destination's firewall is seen when it leaves there, whatever becomes of it then.
+        """
+        reset = Packet(packet.family, "tcp", packet.dst, packet.src, packet.dport, packet.sport)
+        if refuser == ROUTER:
+            return "" if self._net.route(ROUTER, packet.src, packet.family) is None else None
+        if refuser == packet.src:
+            return self._address(refuser, packet) if self._passes(refuser, Hook.OUTPUT, reset) else None
+        arrives = self._is_delivered(reset) if is_answer else self._is_sent(reset)
+        return self._address(refuser, packet) if arrives else None
+
+    def _is_sent(self, packet: Packet) -> bool:
+        is_routed = self._net.route(packet.src, packet.dst, packet.family) is None
+        return is_routed and (packet.src == ROUTER or self._passes(packet.src, Hook.OUTPUT, packet))
+
+    def _is_delivered(self, packet: Packet) -> bool:
+        """Whether a host's error, or the router's own, gets to the interface of the host it is for."""
+        if not self._is_sent(packet):
+            return False
+        if packet.src in (ROUTER, packet.dst) or not self._net.is_routed(packet.src, packet.dst):
+            return True
+        is_routed = self._net.route(ROUTER, packet.dst, packet.family) is None
+        return is_routed and self._passes(ROUTER, Hook.FORWARD, packet)
+
+    def _address(self, host: str, packet: Packet) -> str:
+        return self._topology.stations[host].addresses[packet.family]
