@@ -18,7 +18,7 @@ The way of a packet, which the segments name, and the taps that see it::
 from __future__ import annotations
 
 import enum
-from functools import cache
+from functools import cache, total_ordering
 from ipaddress import ip_address
 from typing import Final
 
@@ -164,20 +164,28 @@ class Caveat(Symbol):
     ECMP = "ecmp"
 
 
-class Seen(enum.IntEnum):
+@total_ordering
+class Seen(Symbol):
     """
-    The furthest point at which a probe packet was seen.
+    The furthest point at which a probe packet was seen; declared, and compared, in the order of the way.
 
     UNSENT: the kernel refused the send call. SENT: it took the packet. LEFT: the source's AF_PACKET tap saw
     it leave (after OUTPUT and POSTROUTING). AT_INTERFACE: the destination's AF_PACKET tap saw it arrive
     (before the host firewall). AT_SOCKET: a raw socket there saw it (after INPUT).
     """
 
-    UNSENT = 0
-    SENT = 1
-    LEFT = 2
-    AT_INTERFACE = 3
-    AT_SOCKET = 4
+    UNSENT = "unsent"
+    SENT = "sent"
+    LEFT = "left"
+    AT_INTERFACE = "at-interface"
+    AT_SOCKET = "at-socket"
+
+    def __lt__(self, other: Seen) -> bool:
+        """Whether this point is nearer to the source."""
+        return _ORDER[self] < _ORDER[other]
+
+
+_ORDER: Final = {seen: place for place, seen in enumerate(Seen)}
 
 
 class Answer(Symbol):

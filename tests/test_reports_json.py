@@ -85,6 +85,15 @@ def test_defaults_of_the_evidence_are_left_out() -> None:
     assert {"protocol", "first"} == set(evidence)
 
 
+def test_the_points_of_the_way_are_words() -> None:
+    """Numbers would change their meaning with the next point that is added."""
+    cells = json.loads(rendered(five_hosts()))["cells"]
+    seen = {fate["seen"] for cell in cells for fate, _count in cell["evidence"].get("first", ())}
+
+    assert {"left", "at-interface", "at-socket"} <= seen
+    assert seen <= {"unsent", "sent", "left", "at-interface", "at-socket"}
+
+
 def test_fields_that_a_newer_netprobe_added_are_skipped() -> None:
     """Within a schema a document only grows."""
     document = json.loads(rendered(small()))
