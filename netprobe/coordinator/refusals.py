@@ -144,7 +144,7 @@ class Refusals:
     async def _ask(self, silent: Sequence[Flow]) -> None:
         self._told.phase("asking the silent ones again", len(silent))
         await self._together(silent, _TOGETHER, self._drawn_at + _PERIOD_S)
-        unheard = [flow for flow in self._silent(silent) if not self._volleys.heard(flow)]
+        unheard = self._volleys.unheard(self._silent(silent))
         if unheard:
             # Nothing at all comes through between these hosts: a router may still be looking for the
             # neighbour. When it has given up, it says so about every packet.
@@ -162,6 +162,8 @@ class Refusals:
 
     async def _one_by_one(self, flows: Sequence[Flow]) -> None:
         """Ask each flow alone whose refusal may have been rationed, as long as there is patience."""
+        if not self._field.seen.refused:
+            return
         started = trio.current_time()
         words = self._field.seen.words
         queues = self._queues(self._unasked(flows, _ALONE))

@@ -31,7 +31,7 @@ SPOKEN_RATE: Final = 500.0
 """Packets a second that a host may refuse with a word each: Linux says 1,000 (net.ipv4.icmp_msgs_per_sec)."""
 
 _MORE_THAN_EVER: Final = 0xFFFFFFFF
-_FIRST_LOOK_S: Final = 0.15
+_FIRST_LOOK_S: Final = 0.05
 _RTT_FACTOR: Final = 4
 _NEIGHBOUR_S: Final = 3.5  # the longest that resolving a neighbour takes
 
@@ -149,8 +149,7 @@ class Volleys:
         if not missing:
             return 0.0
         timeout_s = self._field.settings.timeout_s
-        heard = self._heard_pairs()
-        if any((flow.src, flow.dst, flow.family) not in heard for flow in missing):
+        if self.unheard(missing):
             return timeout_s
         return min(timeout_s, _FIRST_LOOK_S + _RTT_FACTOR * self.slowest_rtt_s())
 
@@ -158,9 +157,10 @@ class Volleys:
         """The longest round-trip time of the run so far."""
         return max(self._field.seen.rtt_us.values(), default=0) / 1e6
 
-    def heard(self, flow: Flow) -> bool:
-        """Whether anything at all came from the flow's source to its destination, in its family."""
-        return (flow.src, flow.dst, flow.family) in self._heard_pairs()
+    def unheard(self, flows: Iterable[Flow]) -> list[Flow]:
+        """Those between whose ends nothing at all came through, in their direction and family."""
+        heard = self._heard_pairs()
+        return [flow for flow in flows if (flow.src, flow.dst, flow.family) not in heard]
 
     def _heard_pairs(self) -> set[tuple[str, str, Family]]:
         return {(flow.src, flow.dst, flow.family) for flow in self._field.seen.arrived()}
