@@ -7,7 +7,6 @@ import os
 import resource
 import sys
 import time
-import traceback
 
 from netprobe.agent import conntrack, facts, wire
 from netprobe.agent.connect import Connect
@@ -95,7 +94,7 @@ class Agent:
             name = errno.errorcode.get(error.errno or 0, "OSError")
             wire.send({"id": number, "error": f"{name}: {error.strerror or error}", "errno": name})
         except Exception as error:  # noqa: BLE001 - a bug here must reach the coordinator, not end the agent
-            traceback.print_exc()
+            sys.excepthook(*sys.exc_info())
             wire.send({"id": number, "error": f"the agent failed: {error!r}"})
 
     def _fire(self, request: "dict[str, object]", reply: "Callable[[dict[str, object]], None]") -> None:
