@@ -51,6 +51,9 @@ class Observations:
     """
     Everything that was seen of a run's flows.
 
+    A host is heard about the flows that end at it, and there only about what its end can see; anything else
+    that it says is no evidence.
+
     `sent` has the attempts handed to the kernel; `errors` those that it refused, by errno's name. `nat` is
     the source address that a flow arrived with where that is not its own, `rst_ttl` the TTL of the RST that
     came back, `elsewhere` the hosts that a flow was delivered to although it was meant for another.
@@ -86,34 +89,60 @@ class Observations:
         leaves = point == LEFT
         if leaves == (kind in _FROM_SOURCE):
             for number, mask in masks:
-                if self._flows[number].src == host:
+                if self._begins(number, host):
                     known[number] |= mask
             return
         for number, mask in masks:
-            if self._flows[number].dst == host:
+            if self._ends(number, host):
                 known[number] |= mask
-            elif point == SOCKET and kind is Kind.PROBE:
+            elif point == SOCKET and kind is Kind.PROBE and number < len(self._flows):
                 self.elsewhere.setdefault(number, set()).add(host)
 
-    def came_from(self, kind: Kind, address: str, ttl: int, numbers: Iterable[int]) -> None:
-        """Note the source address and the TTL of what arrived."""
-        if kind is Kind.PROBE:
-            self.nat.update(
-                (number, address) for number in numbers if self._flows[number].src_address != address
-            )
-        elif kind is Kind.RST:
-            self.rst_ttl.update(dict.fromkeys(numbers, ttl))
+    def _begins(self, number: int, host: str) -> bool:
+        return number < len(self._flows) and self._flows[number].src == host
 
-    def failed(self, name: str, masks: Iterable[tuple[int, int]]) -> None:
-        """Note attempts that the kernel refused to send, with the errno's name."""
+    def _ends(self, number: int, host: str) -> bool:
+        return number < len(self._flows) and self._flows[number].dst == host
+
+    def came_from(self, host: str, kind: Kind, address: str, ttl: int, numbers: Iterable[int]) -> None:
+        """Note the source address and the TTL of what arrived at a host."""
+        if kind is Kind.PROBE:
+            for number in numbers:
+                if self._ends(number, host) and self._flows[number].src_address != address:
+                    self.nat[number] = address
+        elif kind is Kind.RST:
+            self.rst_ttl.update((number, ttl) for number in numbers if self._begins(number, host))
+
+    def took(self, host: str, rtts: Iterable[tuple[int, int]]) -> None:
+        """Note the time, in microseconds, that flows from a host took to be answered; the shortest counts."""
+        for number, rtt_us in rtts:
+            if self._begins(number, host):
+                self.rtt_us[number] = min(rtt_us, self.rtt_us.get(number, rtt_us))
+
+    def failed(self, host: str, name: str, masks: Iterable[tuple[int, int]]) -> None:
+        """Note attempts that a host's kernel refused to send, with the errno's name."""
         for number, mask in masks:
-            errors = self.errors.setdefault(number, {})
-            errors[name] = errors.get(name, 0) | mask
+            if self._begins(number, host):
+                errors = self.errors.setdefault(number, {})
+                errors[name] = errors.get(name, 0) | mask
+
+    def serve(self, host: str, served: Iterable[tuple[int, int]], resent: Iterable[int]) -> None:
+        """Note the sessions whose request came to a host, and those that it had to answer again."""
+        for number, mask in served:
+            if self._ends(number, host):
+                self.served[number] |= mask
+        self.resent.update(number for number in resent if self._ends(number, host))
+
+    def held(self, host: str, number: int, result: SessionResult) -> None:
+        """Note how a session ended for the host that began it."""
+        if self._begins(number, host):
+            self.sessions.setdefault(number, []).append(result)
 
     def heard(self, listener: str, number: int, attempts: int, refusal: Refusal) -> None:
         """Note a refusal of attempts of a flow."""
-        self.refused.setdefault(number, []).append(Refused(attempts, listener, refusal))
-        self.words[listener] += 1
+        if self._begins(number, listener) or self._ends(number, listener):
+            self.refused.setdefault(number, []).append(Refused(attempts, listener, refusal))
+            self.words[listener] += 1
 
     def unsent(self, number: int) -> int:
         """The attempts of a flow that the kernel refused to send."""

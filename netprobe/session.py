@@ -212,7 +212,7 @@ class Session:
         if self._reason:
             await self._gone.wait()
         else:
-            self._reason = reason
+            self._reason = one_line(reason)
             self._kill()
             try:
                 # The reason of the reason comes last, on stderr.
@@ -240,5 +240,9 @@ class Session:
 
 
 def _text(line: bytes) -> str:
-    """A line as part of one, shortened: without what a terminal would take for a line's end."""
-    return " ".join(line[: 4 * _LINE_CHARACTERS].decode("utf-8", "replace").split())[:_LINE_CHARACTERS]
+    return one_line(line[: 4 * _LINE_CHARACTERS].decode("utf-8", "replace"))
+
+
+def one_line(text: str) -> str:
+    """A text as part of a line, shortened: without what a terminal would take for a line's end."""
+    return " ".join(text.split())[:_LINE_CHARACTERS]

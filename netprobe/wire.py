@@ -8,12 +8,14 @@ it, a line that is no answer means that the agent cannot be trusted any more.
 
 from __future__ import annotations
 
-from typing import Any, Final, TypeVar
+from ipaddress import ip_interface
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 from netprobe.bpf import Instruction
-from netprobe.template import Sight, Template
+from netprobe.template import Kind, Sight, Template
 
 PROTOCOL: Final = 1
 MAX_LINE_BYTES: Final = 256 << 20
@@ -25,7 +27,12 @@ _SHOWN: Final = 80
 # A bug of the other end must not be one of this: what nests too deeply is no answer either.
 _NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
-Masks = list[tuple[int, int]]
+# What an agent says is believed within bounds: a number that is none of these is garbage.
+Number = Annotated[int, Meta(ge=0, le=0xFFFFFFFF)]
+Mask = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+Count = Annotated[int, Meta(ge=0, le=1 << 53)]
+Point = Literal["left", "interface", "socket"]
+Masks = list[tuple[Number, Mask]]
 """Flow numbers with a bit for each attempt."""
 
 
@@ -102,13 +109,18 @@ class Facts(msgspec.Struct):
     hostname: str
     python: str
     executable: str
-    uid: int
-    capabilities: int
+    uid: Number
+    capabilities: Mask
     time: float
     addresses: list[tuple[str, str, int]]
     links: list[dict[str, Any]]
     routes: dict[str, Route]
     ports: list[tuple[int, str, int, str]]
+
+    def __post_init__(self) -> None:
+        """Refuse what is no address."""
+        for _interface, address, length in self.addresses:
+            ip_interface(f"{address}/{length}")
 
 
 class Listen(msgspec.Struct):
@@ -120,7 +132,7 @@ class Listen(msgspec.Struct):
 class Listening(msgspec.Struct):
     """Which of the sockets could not be held, and the errno's name."""
 
-    failed: list[tuple[int, str]]
+    failed: list[tuple[Number, str]]
 
 
 class Volley(msgspec.Struct):
@@ -158,7 +170,7 @@ def source_port(flow: int, attempt: int, ports: tuple[int, int, int]) -> int:
 class Fired(msgspec.Struct):
     """How many packets went to the kernel, in how many seconds, and which it refused, by errno's name."""
 
-    sent: int
+    sent: Count
     elapsed: float
     errors: list[tuple[str, Masks]]
 
@@ -175,7 +187,7 @@ class Connect(msgspec.Struct):
 class Connected(msgspec.Struct):
     """Results: (flow, stage, errno's name, round-trip time in microseconds, retransmissions, source port)."""
 
-    results: list[tuple[int, int, str, int, int, int]]
+    results: list[tuple[Number, Literal[0, 1, 2], str, Count, Count, Number]]
 
 
 class Conntrack(msgspec.Struct):
@@ -189,7 +201,7 @@ class Tracked(msgspec.Struct):
     """Whether the kernel tracks connections, and the numbers of the tuples that have an entry."""
 
     tracking: bool
-    found: list[int]
+    found: list[Number]
 
 
 class Collect(msgspec.Struct):
@@ -213,13 +225,13 @@ class Collected(msgspec.Struct):
     whose answer had to be sent again.
     """
 
-    sightings: list[tuple[str, str, Masks]]
-    origins: list[tuple[str, str, int, list[int]]]
-    rtts: list[tuple[int, int]]
+    sightings: list[tuple[Point, Kind, Masks]]
+    origins: list[tuple[Kind, str, Number, list[Number]]]
+    rtts: list[tuple[Number, Count]]
     kept: list[tuple[str, bytes]]
-    drops: dict[str, int]
+    drops: dict[str, Count]
     served: Masks
-    resent: list[int]
+    resent: list[Number]
 
 
 class _Hello(msgspec.Struct):

@@ -69,7 +69,7 @@ def seen_of(
         mask = FIRST.mask | attempts if point in IN_THE_FIRST_ROUND else attempts
         seen.saw(host, point, kind, [(flow.number, mask)])
     if errno:
-        seen.failed(errno, [(flow.number, FIRST.mask | attempts)])
+        seen.failed("a", errno, [(flow.number, FIRST.mask | attempts)])
     for refusal in quotes:
         seen.heard("a", flow.number, attempts, refusal)
     return seen
@@ -423,7 +423,7 @@ def test_a_reset_by_somebody_unknown_tells_its_ttl() -> None:
     That is all there is to tell a router's RST from the destination's.
     """
     seen = seen_of(TCP, *GOES[:1], *RESETS[1:])
-    seen.came_from(RST, B, 62, [TCP.number])
+    seen.came_from("a", RST, B, 62, [TCP.number])
     (refusal,) = refusals(seen, TCP, ARRIVALS_MASK)
 
     assert "TCP reset in the destination's name (TTL 62 on arrival)" == refusal.reason

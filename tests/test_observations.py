@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from netprobe.attempts import FIRST, OUTPUT, OUTPUT_MASK, OUTPUT_WATCHED
 from netprobe.model import Family, Flow, Protocol, Refusal, Word
-from netprobe.observations import INTERFACE, LEFT, SOCKET, Observations
+from netprobe.observations import ANSWERED, INTERFACE, LEFT, SOCKET, Observations, SessionResult
 from netprobe.template import Kind
 
 A, B, C = "10.0.0.1", "10.0.0.2", "10.0.0.3"
@@ -89,14 +89,69 @@ def test_a_probe_that_another_host_got_was_delivered_elsewhere() -> None:
     assert {UDP.number: {"c"}} == seen.elsewhere
 
 
+def _says_everything(seen: Observations, host: str, numbers: Iterable[int]) -> None:
+    """A host says whatever can be said, about flows of these numbers."""
+    numbers = tuple(numbers)
+    masks = [(number, 1) for number in numbers]
+    for point in (LEFT, INTERFACE, SOCKET):
+        for kind in Kind:
+            seen.saw(host, point, kind, masks)
+    for kind in Kind:
+        seen.came_from(host, kind, "192.0.2.9", 7, numbers)
+    seen.took(host, [(number, 5) for number in numbers])
+    seen.failed(host, "EPERM", masks)
+    seen.serve(host, masks, numbers)
+    for number in numbers:
+        seen.held(host, number, SessionResult(0, ANSWERED, "", 5, 0, 179, tapped=False))
+        seen.heard(host, number, 1, refusal())
+
+
+def _said(seen: Observations) -> list[object]:
+    """All that is evidence of anything."""
+    masks = [list(seen.at(point, kind)) for point in (LEFT, INTERFACE, SOCKET) for kind in Kind]
+    more = (seen.served, seen.errors, seen.refused, seen.sessions, seen.nat, seen.rst_ttl, seen.rtt_us)
+    return [masks, *more, seen.resent, dict(seen.words)]
+
+
+def test_a_host_is_not_heard_about_the_flows_of_others() -> None:
+    """
+    Whatever it says of them, nor about flows that there are not.
+    """
+    seen = sent(1)
+    before = _said(seen)
+    _says_everything(seen, "c", [*(each.number for each in FLOWS), len(FLOWS), 0xFFFFFFFF])
+
+    assert before == _said(seen)
+
+
+def test_a_host_is_heard_about_its_own_end_only() -> None:
+    """
+    A source cannot tell what arrived, nor a destination what was sent.
+    """
+    source, destination = sent(1), sent(1)
+    _says_everything(source, "a", [TCP.number])
+    _says_everything(destination, "b", [TCP.number])
+
+    assert 0 == source.at(SOCKET, Kind.PROBE)[TCP.number] == source.served[TCP.number]
+    assert ({}, set()) == (source.nat, source.resent)
+    assert 0 == destination.at(LEFT, Kind.PROBE)[TCP.number]
+    assert 0 == destination.at(SOCKET, Kind.ACCEPT)[TCP.number]
+    assert ({}, {}, {}, {}) == (
+        destination.errors,
+        destination.sessions,
+        destination.rtt_us,
+        destination.rst_ttl,
+    )
+
+
 def test_an_address_that_is_not_the_flows_is_that_of_a_translator() -> None:
     """
     The probe's source address tells; an answer may come from anywhere.
     """
     seen = sent(1)
-    seen.came_from(Kind.PROBE, "192.0.2.7", 63, [TCP.number])
-    seen.came_from(Kind.PROBE, A, 63, [UDP.number])
-    seen.came_from(Kind.ACCEPT, "192.0.2.8", 63, [IPIP.number])
+    seen.came_from("b", Kind.PROBE, "192.0.2.7", 63, [TCP.number])
+    seen.came_from("b", Kind.PROBE, A, 63, [UDP.number])
+    seen.came_from("a", Kind.ACCEPT, "192.0.2.8", 63, [IPIP.number])
 
     assert {TCP.number: "192.0.2.7"} == seen.nat
 
@@ -106,8 +161,8 @@ def test_the_ttl_of_a_reset_is_kept() -> None:
     It tells how far away somebody is who speaks in the destination's name.
     """
     seen = sent(1)
-    seen.came_from(Kind.RST, B, 63, [TCP.number])
-    seen.came_from(Kind.PROBE, A, 62, [UDP.number])
+    seen.came_from("a", Kind.RST, B, 63, [TCP.number])
+    seen.came_from("b", Kind.PROBE, A, 62, [UDP.number])
 
     assert {TCP.number: 63} == seen.rst_ttl
 
@@ -153,8 +208,8 @@ def test_nothing_more_is_expected_of_what_was_refused() -> None:
     Whether by the source's kernel or by an ICMP error; only the refused attempts' round is over.
     """
     seen = sent(0b1111)
-    seen.failed("EPERM", [(UDP.number, 0b0001)])
-    seen.failed("EINVAL", [(UDP.number, 0b0010)])
+    seen.failed("a", "EPERM", [(UDP.number, 0b0001)])
+    seen.failed("a", "EINVAL", [(UDP.number, 0b0010)])
 
     assert 0b1100 == seen.pending(UDP, 0b1111)
 
@@ -196,9 +251,9 @@ def test_what_the_kernel_refused_was_not_sent() -> None:
     Whatever the reason.
     """
     seen = sent(0b111)
-    seen.failed("EPERM", [(UDP.number, 0b001)])
-    seen.failed("EPERM", [(UDP.number, 0b010)])
-    seen.failed("ENOBUFS", [(UDP.number, 0b010)])
+    seen.failed("a", "EPERM", [(UDP.number, 0b001)])
+    seen.failed("a", "EPERM", [(UDP.number, 0b010)])
+    seen.failed("a", "ENOBUFS", [(UDP.number, 0b010)])
 
     assert 0b011 == seen.unsent(UDP.number)
     assert 0 == seen.unsent(TCP.number)
@@ -252,7 +307,7 @@ def test_every_attempt_that_was_made_passed_is_pending_or_is_known_to_be_lost(
     seen = sent(made)
     seen.saw("b", SOCKET, Kind.PROBE, [(one.number, at_socket)])
     seen.saw("a", SOCKET, Kind.ACCEPT, [(one.number, accepted)])
-    seen.failed("EPERM", [(one.number, failed)])
+    seen.failed("a", "EPERM", [(one.number, failed)])
     if refused:
         seen.heard("a", one.number, refused, refusal())
     passed, pending = seen.passed(one, made & asked), seen.pending(one, asked)

@@ -39,7 +39,7 @@ async def run(inventory: Inventory, settings: Settings, progress: Progress | Non
     told = Silent() if progress is None else progress
     started = _now()
     field = Field(inventory, settings)
-    crew = Crew([host for host in inventory.hosts if field.ending_at[host.name]], told)
+    crew = Crew([host for host in inventory.hosts if field.ending_at[host.name]], field.lose, told)
     muster = Muster(crew, field)
     async with trio.open_nursery() as nursery:
         try:
@@ -51,7 +51,7 @@ async def run(inventory: Inventory, settings: Settings, progress: Progress | Non
     return Run(
         inventory=inventory,
         hosts=muster.reports(),
-        cells=cells(crew, field),
+        cells=cells(field),
         packets=field.packets,
         started=started,
         finished=_now(),

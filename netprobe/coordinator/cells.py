@@ -18,7 +18,6 @@ from netprobe.attempts import (
     SAME_PORT,
     SOURCE_PORTS,
 )
-from netprobe.coordinator.crew import Crew
 from netprobe.coordinator.field import Field
 from netprobe.evidence import fates, first_look, refusals, session_fates, unsendable
 from netprobe.model import Cell, Evidence, Flow, Judgement, Seen, Session
@@ -27,7 +26,7 @@ from netprobe.template import Kind
 from netprobe.verdict import judge
 
 
-def cells(crew: Crew, field: Field) -> tuple[Cell, ...]:
+def cells(field: Field) -> tuple[Cell, ...]:
     """A cell for every flow."""
     opposites: dict[tuple[object, ...], Flow] = {
         (flow.probe, flow.family, flow.port, flow.src, flow.dst): flow for flow in field.flows
@@ -35,7 +34,7 @@ def cells(crew: Crew, field: Field) -> tuple[Cell, ...]:
     judged: dict[Evidence, tuple[Evidence, Judgement]] = {}
     found = []
     for flow in field.flows:
-        evidence = _evidence(crew, field, flow, opposites)
+        evidence = _evidence(field, flow, opposites)
         if evidence not in judged:
             judged[evidence] = evidence, judge(evidence)
         found.append(_cell(field, flow, *judged[evidence]))
@@ -54,8 +53,8 @@ def _cell(field: Field, flow: Flow, evidence: Evidence, judgement: Judgement) ->
     )
 
 
-def _evidence(crew: Crew, field: Field, flow: Flow, opposites: dict[tuple[object, ...], Flow]) -> Evidence:
-    untested = _untested(crew, field, flow)
+def _evidence(field: Field, flow: Flow, opposites: dict[tuple[object, ...], Flow]) -> Evidence:
+    untested = _untested(field, flow)
     if untested:
         return Evidence(protocol=flow.protocol, untested=untested)
     seen = field.seen
@@ -83,10 +82,7 @@ def _evidence(crew: Crew, field: Field, flow: Flow, opposites: dict[tuple[object
     )
 
 
-def _untested(crew: Crew, field: Field, flow: Flow) -> str:
-    for name in (flow.src, flow.dst):
-        if name in crew.lost:
-            return f"{name}: {crew.lost[name]}"
+def _untested(field: Field, flow: Flow) -> str:
     if flow.number in field.reasons:
         return field.reasons[flow.number]
     error = unsendable(field.seen, flow, ARRIVALS_MASK | OUTPUT_MASK)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeVar
 
 import msgspec
@@ -11,7 +11,7 @@ import trio
 from netprobe import wire
 from netprobe.coordinator.progress import Progress
 from netprobe.model import Host
-from netprobe.session import HostLostError, Session
+from netprobe.session import HostLostError, Session, one_line
 
 FORKS: Final = 50
 """How many agents are started at a time: each start costs CPU on both sides, and sshd refuses floods."""
@@ -24,11 +24,12 @@ class Crew:
     One session for each host.
 
     `lost` says why a host takes no further part: its agent failed, or answered that it cannot do what was
-    asked.
+    asked. Whoever is lost is reported to `report` at once, by name and reason.
     """
 
-    def __init__(self, hosts: Sequence[Host], told: Progress) -> None:
+    def __init__(self, hosts: Sequence[Host], report: Callable[[str, str], None], told: Progress) -> None:
         self.lost: dict[str, str] = {}
+        self._report = report
         self._told = told
         self._sessions = {host.name: Session(host) for host in hosts}
 
@@ -40,6 +41,7 @@ class Crew:
     def _lose(self, name: str, reason: str) -> None:
         if name not in self.lost:
             self.lost[name] = reason
+            self._report(name, reason)
             self._told.note(f"{name}: {reason}")
 
     async def start(self, nursery: trio.Nursery) -> None:
@@ -70,7 +72,7 @@ class Crew:
             except HostLostError as error:
                 self._lose(name, str(error))
             except wire.AgentError as error:
-                self._lose(name, f"the agent cannot {verb}: {error}")
+                self._lose(name, f"the agent cannot {verb}: {one_line(str(error))}")
 
         async with trio.open_nursery() as askers:
             for name, fields in requests.items():

@@ -149,6 +149,19 @@ class Field:
         for flow in flows:
             self.reasons.setdefault(flow.number, reason)
 
+    def lose(self, name: str, reason: str) -> None:
+        """
+        Note that a host takes no further part.
+
+        From now on nothing of its flows is sent, waited for or asked again. What it saw of them before is
+        not evidence enough either: what it would have seen later is missing.
+        """
+        self.exclude(self.ending_at[name], f"{name}: {reason}")
+
+    def takes_part(self, name: str) -> bool:
+        """Whether any flow that ends at a host can be tested."""
+        return any(flow.number not in self.reasons for flow in self.ending_at[name])
+
     def distrust(self, flows: Iterable[Flow], attempts: Attempts, dropped_before: dict[str, int]) -> None:
         """Where taps lost packets during a volley, its misses are no evidence."""
         lossy = {name for name, dropped in self.overflowed.items() if dropped > dropped_before[name]}

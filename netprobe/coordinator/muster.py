@@ -84,7 +84,7 @@ class Muster:
             taps.append(
                 wire.Tap(kind="raw", point=SOCKET, filter=program, version=version, protocol=protocol)
             )
-        await self._arm(self._facts, taps)
+        await self._arm(self._present(), taps)
 
     async def arm_points(self) -> None:
         """
@@ -97,7 +97,11 @@ class Muster:
         self.watching = True
         # A RST that ends a half-open connection leaves after every SYN-ACK: only where it arrives is telling.
         leaving = [sight for sight in self._sights() if sight.kind is not Kind.RESET]
-        await self._arm(self._facts, self._packet_taps(leaving, self._sights()))
+        await self._arm(self._present(), self._packet_taps(leaving, self._sights()))
+
+    def _present(self) -> list[str]:
+        """The hosts that have something to watch for; one that may not open taps has not."""
+        return [name for name in self._facts if self._field.takes_part(name)]
 
     async def arm_payloads(self, names: Iterable[str]) -> None:
         """Open taps for the payloads of sessions as well, for a second look at sessions that failed."""

@@ -203,10 +203,10 @@ class Refusals:
         return queues
 
     def _prune(self, queue: _Queue) -> bool:
-        """Drop what a late answer has come to from the head of a queue; whether anything is left."""
+        """Drop from the head of a queue what was answered late or lost a host; whether anything is left."""
         while queue.flows:
             flow, _attempt = queue.best()
-            if self._lost_at(flow) is not None:
+            if self._silent([flow]):
                 return True
             queue.drop(flow)
         return False

@@ -47,7 +47,7 @@ class Sessions:
         flows = [flow for flow in self._field.testable(self._field.flows) if self._can(flow)]
         self._told.phase("sessions", len(flows))
         await self._connect(flows, _UNTAPPED)
-        failed = [flow for flow in flows if not self._went_well(flow)]
+        failed = [flow for flow in self._field.testable(flows) if not self._went_well(flow)]
         self._told.advance(len(flows) - len(failed))
         if failed:
             await self._muster.arm_payloads({name for flow in failed for name in (flow.src, flow.dst)})
@@ -82,12 +82,12 @@ class Sessions:
         longest = max(Counter(flow.src for flow in flows).values(), default=0)
         patience_s = ANSWER_TIMEOUT_S + timeout_s * (1 + longest / _PARALLEL)
         connected = await self._crew.ask("connect", requests, wire.Connected, patience_s)
-        sessions = self._field.seen.sessions
-        for result in connected.values():
+        for name, result in connected.items():
             for number, stage, error, rtt_us, retransmissions, port in result.results:
-                sessions.setdefault(number, []).append(
-                    SessionResult(attempt, stage, error, rtt_us, retransmissions, port, attempt != _UNTAPPED)
+                how = SessionResult(
+                    attempt, stage, error, rtt_us, retransmissions, port, attempt != _UNTAPPED
                 )
+                self._field.seen.held(name, number, how)
 
     def _results(self, flow: Flow) -> list[SessionResult]:
         return self._field.seen.sessions.get(flow.number, [])

@@ -34,7 +34,7 @@ class State:
         }
         tracked = await self._crew.ask("conntrack", requests, wire.Tracked, ANSWER_TIMEOUT_S)
         for name, result in tracked.items():
-            before = set(result.found)
+            before = {number for number in result.found if number < len(flows[name])}
             self._field.before[name] = {flows[name][number].number for number in before}
             if result.tracking:
                 ours = [each for number, each in enumerate(requests[name].tuples) if number not in before]

@@ -19,7 +19,6 @@ from netprobe.attempts import SOURCE_PORTS, Attempts
 from netprobe.coordinator.crew import Crew
 from netprobe.coordinator.field import Craft, Field
 from netprobe.model import Family, Flow, Protocol, Refusal
-from netprobe.template import Kind
 
 LINK, KERNEL = "link", "kernel"
 """The ways out of a host: below its netfilter, or through it."""
@@ -79,7 +78,7 @@ class Volleys:
                 for flow in flows:
                     seen.sent[flow.number] |= mask
             for name, masks in result.errors:
-                seen.failed(name, masks)
+                seen.failed(source, name, masks)
             self._field.packets += result.sent
 
     def _by_source(self, flows: Iterable[Flow]) -> dict[str, list[Flow]]:
@@ -168,14 +167,11 @@ class Volleys:
     def _note(self, name: str, result: wire.Collected) -> None:
         seen = self._field.seen
         for point, kind, masks in result.sightings:
-            seen.saw(name, point, Kind(kind), masks)
+            seen.saw(name, point, kind, masks)
         for kind, address, ttl, numbers in result.origins:
-            seen.came_from(Kind(kind), address, ttl, numbers)
-        for number, rtt_us in result.rtts:
-            seen.rtt_us[number] = min(rtt_us, seen.rtt_us.get(number, rtt_us))
-        for number, mask in result.served:
-            seen.served[number] |= mask
-        seen.resent.update(result.resent)
+            seen.came_from(name, kind, address, ttl, numbers)
+        seen.took(name, result.rtts)
+        seen.serve(name, result.served, result.resent)
         self._field.overflowed[name] += sum(result.drops.values())
         for _point, packet in result.kept:
             quote = icmp.parse(packet)

@@ -130,4 +130,4 @@ class Bench:
 
 def seen(collected: wire.Collected) -> dict[tuple[str, str], dict[int, int]]:
     """The flows with their attempt masks, by (point, kind)."""
-    return {(point, kind): dict(masks) for point, kind, masks in collected.sightings}
+    return {(point, kind.value): dict(masks) for point, kind, masks in collected.sightings}
