@@ -23,8 +23,10 @@ SNAP_BYTES: Final = 0xFFFF
 
 # linux/include/uapi/linux/filter.h: offsets of ancillary data, not of packet bytes.
 _AD_PKTTYPE: Final = 0xFFFFF004
+_AD_HATYPE: Final = 0xFFFFF01C
 # linux/include/uapi/linux/if_packet.h
 _PACKET_HOST, _PACKET_OUTGOING = 0, 4
+_ARPHRD_LOOPBACK: Final = 772  # linux/include/uapi/linux/if_arp.h
 
 # linux/include/uapi/linux/bpf_common.h
 _LD_ABS: Final = {1: 0x30, 2: 0x28, 4: 0x20}
@@ -162,6 +164,10 @@ class _Assembler:
     def only(self, direction: Direction) -> None:
         self.load(_AD_PKTTYPE, 4)
         self.unless(_JEQ, _PACKET_OUTGOING if direction is Direction.OUT else _PACKET_HOST, "drop")
+        if direction is Direction.OUT:
+            # What a host sends to itself has not left it: a rule of its own may have redirected it.
+            self.load(_AD_HATYPE, 4)
+            self.branch(_JEQ, _ARPHRD_LOOPBACK, "drop")
 
     def sights(
         self, sights: Sequence[Sight], set_x: tuple[int, int], nonce: int, flows: int, prefix: str

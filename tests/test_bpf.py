@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import IPv4Address
 from typing import Final
 
@@ -39,6 +39,7 @@ OF_PAYLOADS: Final = [sight for sight in SIGHTS if sight.base is Base.PAYLOAD]
 ON_AGENTS: Final[list[AgentSight]] = [sight_on_an_agent(sight) for sight in SIGHTS]
 VERSIONS: Final = {Family.IPV4: 4, Family.IPV6: 6}
 HOST, OUTGOING = 0, 4  # linux/if_packet.h
+ETHERNET, LOOPBACK = 1, 772  # linux/if_arp.h
 MOST_INSTRUCTIONS: Final = 4096  # linux/bpf_common.h, BPF_MAXINSNS
 SNAP_BYTES: Final = 2048
 
@@ -96,15 +97,19 @@ class _Beyond(Exception):  # noqa: N818 - no error: it ends a program
     """A load beyond the end of the packet."""
 
 
-def interpreted(program: Sequence[Instruction], packet: bytes, kind: int) -> int:
-    """What a program returns about a packet of this kind (linux/Documentation/networking/filter.rst)."""
+def interpreted(program: Sequence[Instruction], packet: bytes, kind: int, hardware: int = ETHERNET) -> int:
+    """
+    What a program returns about a packet of this kind, on a device of this type.
+
+    See linux/Documentation/networking/filter.rst.
+    """
     try:
-        return _interpreted(program, packet, kind)
+        return _interpreted(program, packet, {0xFFFFF004: kind, 0xFFFFF01C: hardware})
     except _Beyond:
         return 0
 
 
-def _interpreted(program: Sequence[Instruction], packet: bytes, kind: int) -> int:
+def _interpreted(program: Sequence[Instruction], packet: bytes, ancillary: Mapping[int, int]) -> int:
     a = x = at = 0
     while True:
         code, true, false, k = program[at]
@@ -113,7 +118,7 @@ def _interpreted(program: Sequence[Instruction], packet: bytes, kind: int) -> in
             case 0, mode:  # BPF_LD: a word, a half-word, a byte
                 width = {0x00: 4, 0x08: 2, 0x10: 1}[mode & 0x18]
                 where = k + (x if mode & 0xE0 == 0x40 else 0)
-                a = kind if where == 0xFFFFF004 else _load(packet, where, width)
+                a = ancillary[where] if where in ancillary else _load(packet, where, width)
             case 1, 0x00:  # BPF_LDX, immediate
                 x = k
             case 1, 0xB0:  # BPF_LDX | BPF_B | BPF_MSH
@@ -196,6 +201,15 @@ def test_a_tap_sees_one_direction(kind: int) -> None:
     for packet in PACKETS:
         assert (kind == HOST) == bool(interpreted(TAP_IN, packet.data, kind))
         assert (kind == OUTGOING) == bool(interpreted(TAP_OUT, packet.data, kind))
+
+
+def test_what_a_host_sends_to_itself_has_not_left_it() -> None:
+    """
+    A rule of its own may have redirected it; what comes back that way has come, though.
+    """
+    for packet in PACKETS:
+        assert not interpreted(TAP_OUT, packet.data, OUTGOING, LOOPBACK)
+        assert interpreted(TAP_IN, packet.data, HOST, LOOPBACK)
 
 
 def test_the_kernel_takes_what_is_no_leaving_packet_for_none() -> None:
