@@ -37,10 +37,10 @@ FRESH_PORT_WATCHED: Final = Attempts(50, 1)
 """The same again, with the interfaces watched, where the first ones did not come to the socket."""
 FRESH_PORT_OUTPUT: Final = Attempts(51, 1)
 """The same through the source's own OUTPUT chain: does it let out what no entry of its table knows?"""
-OUTPUT: Final = Attempts(52, 1)
-"""Sent through the source's own OUTPUT chain only to see whether it lets it out."""
-OUTPUT_WATCHED: Final = Attempts(53, 4)
-"""The same again, with the source's interfaces watched, where the first was not seen outside."""
+OUTPUT: Final = Attempts(52, 4)
+"""Sent through the source's own OUTPUT chain only to see whether it lets them out."""
+OUTPUT_WATCHED: Final = Attempts(56, 7)
+"""The same again, with the source's interfaces watched, where some of the first were not seen outside."""
 OUTPUT_MASK: Final = OUTPUT.mask | OUTPUT_WATCHED.mask
 FRESH_MASK: Final = FRESH_PORT.mask | FRESH_PORT_WATCHED.mask
 CONFIRM_MASK: Final = BURST.mask | PATTERN.mask | SLOW.mask

@@ -188,8 +188,12 @@ class Observations:
 
     def has_left(self, number: int, attempts: int) -> bool:
         """Whether all of these attempts were seen outside their source: leaving it, or at the destination."""
-        outside = self.at(SOCKET, Kind.PROBE)[number] | self.at(INTERFACE, Kind.PROBE)[number]
-        return not attempts & ~(outside | self.at(LEFT, Kind.PROBE)[number])
+        return not attempts & ~self.outside(number)
+
+    def outside(self, number: int) -> int:
+        """The attempts that were seen outside their source."""
+        arrived = self.at(SOCKET, Kind.PROBE)[number] | self.at(INTERFACE, Kind.PROBE)[number]
+        return arrived | self.at(LEFT, Kind.PROBE)[number]
 
     def is_half_open(self, flow: Flow) -> bool:
         """Whether the destination may have connections of a flow half open: SYNs came, no answer got back."""

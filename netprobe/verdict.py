@@ -165,9 +165,17 @@ def _unconfirmed(evidence: Evidence) -> str:
 
 def _probes(evidence: Evidence) -> tuple[Outcome, bool]:
     """The outcome of the probe packets, and whether it took a second round to get it."""
-    leaving = _combine(_leaving(evidence))
-    if leaving is not None and leaving is not _OPEN:
-        return leaving, False
+    leaving = _combine(_leaving(evidence)) or _OPEN
+    arriving, retried = _arrivals(evidence)
+    if leaving.verdict is Verdict.DEGRADED:
+        # Some leave: nothing may arrive of them either.
+        some_arrive = arriving.verdict is Verdict.DEGRADED or not arriving.verdict.is_blocked
+        return (leaving if some_arrive else arriving), False
+    return (arriving, retried) if leaving is _OPEN else (leaving, False)
+
+
+def _arrivals(evidence: Evidence) -> tuple[Outcome, bool]:
+    """The outcome of the packets whose arrival counts."""
     first = _outcomes(evidence.protocol, evidence.first)
     confirm = _outcomes(evidence.protocol, evidence.confirm)
     again = _combine(confirm)

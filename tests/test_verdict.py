@@ -462,6 +462,21 @@ def test_what_becomes_outside_of_a_packet_that_tests_the_output_does_not_count(s
     assert Verdict.UNTESTED is udp(missed=5, output=output).verdict
 
 
+def test_where_some_packets_leave_the_others_can_still_be_lost_altogether() -> None:
+    """
+    A source's OUTPUT chain that loses some is the verdict only if anything arrives of those that it lets out.
+    """
+    output = ((KEPT_IN, 2), (ON_THE_PATH, 2))
+
+    assert (Verdict.FILTERED, Segment.PATH) == where(
+        udp(missed=5, confirm=((ON_THE_PATH, 10),), output=output)
+    )
+    for confirm in (((PASSED[Protocol.UDP], 10),), ((PASSED[Protocol.UDP], 1), (ON_THE_PATH, 9))):
+        assert (Verdict.DEGRADED, Segment.SOURCE_EGRESS) == where(
+            udp(missed=5, confirm=confirm, output=output)
+        )
+
+
 @pytest.mark.parametrize(
     ("stage", "detail", "fate", "expected"),
     [

@@ -59,9 +59,8 @@ def _evidence(field: Field, flow: Flow, opposites: dict[tuple[object, ...], Flow
         return Evidence(protocol=flow.protocol, untested=untested)
     seen = field.seen
     first, missed = first_look(seen, flow, field.counted(flow, FIRST.mask))
-    watched = seen.sent[flow.number] & OUTPUT_WATCHED.mask
-    output = fates(seen, flow, watched or OUTPUT.mask, OUTPUT_MASK)
-    kept_in = any(fate.seen < Seen.LEFT for fate, _count in output)
+    output = fates(seen, flow, _followed(field, flow), OUTPUT_MASK)
+    kept_in = bool(output) and all(fate.seen < Seen.LEFT for fate, _count in output)
     # Beyond the source a packet through its OUTPUT chain is one like any other, and so is a refusal of it.
     heard = OUTPUT_MASK if kept_in else (ARRIVALS_MASK | OUTPUT_MASK) & ~field.too_late(flow)
     failing, passing = _ports(field, flow)
@@ -80,6 +79,15 @@ def _evidence(field: Field, flow: Flow, opposites: dict[tuple[object, ...], Flow
         passing_ports=passing,
         notes=tuple(_notes(field, flow)),
     )
+
+
+def _followed(field: Field, flow: Flow) -> int:
+    """The sends through the source's OUTPUT chain of which it is known whether they left."""
+    seen, number = field.seen, flow.number
+    if not seen.sent[number] & OUTPUT_WATCHED.mask:
+        return OUTPUT.mask
+    # Of those before the source was watched, what was neither refused nor seen may have been lost anywhere.
+    return OUTPUT_WATCHED.mask | OUTPUT.mask & (seen.unsent(number) | seen.outside(number))
 
 
 def _untested(field: Field, flow: Flow) -> str:

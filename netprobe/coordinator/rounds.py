@@ -17,6 +17,7 @@ from typing import Final
 
 from netprobe import plan
 from netprobe.attempts import (
+    ARRIVALS_MASK,
     BURST,
     FIRST,
     FRESH_PORT,
@@ -79,6 +80,8 @@ class Rounds:
         settings = self._field.settings
         usual = plan.usual_count(len(self._field.flows), len(self._field.order))
         several = Attempts(FIRST.first, min(settings.count or usual, FIRST.total))
+        # Half as many: all flows of a source together tell a chain that loses some.
+        leaving = Attempts(OUTPUT.first, max(1, min(OUTPUT.total, several.total // 2)))
         # Where a session follows, its own segments will tell a way that loses some: one SYN opens it.
         once = [flow for flow in direct if self._field.will_hold_session(flow)]
         more = [flow for flow in direct if not self._field.will_hold_session(flow)]
@@ -88,7 +91,7 @@ class Rounds:
                 Volley(once, Attempts(FIRST.first, 1), KERNEL),
                 # What leaves through the kernel finds the next hops that injected packets then need.
                 Volley(more, several, KERNEL),
-                Volley(shared, OUTPUT, KERNEL),
+                Volley(shared, leaving, KERNEL),
                 Volley(shared, several, LINK),
                 Volley(self._assisted(shared), FRESH_PORT, LINK, craft=Craft.FRESH_PORT),
                 Volley(self._let_out(shared), FRESH_PORT_OUTPUT, KERNEL, craft=Craft.FRESH_PORT),
@@ -97,7 +100,7 @@ class Rounds:
         await self._volleys.settle(flows, FIRST.mask | OUTPUT.mask | FRESH_PORT.mask)
         self._field.distrust(flows, FIRST, dropped)
         await self._confirm(flows)
-        await self._send_again(shared)
+        await self._send_again(flows, shared)
 
     def _assisted(self, shared: Sequence[Flow]) -> list[Flow]:
         """
@@ -233,15 +236,26 @@ class Rounds:
             or (flow.src, flow.dst) in pairs
         ]
 
-    async def _send_again(self, shared: Sequence[Flow]) -> None:
-        """
-        Try the sources' OUTPUT chains again where the first packet was not seen outside.
+    def _keeps_some(self, flow: Flow) -> bool:
+        """Whether the flow's source refused to send some of its packets, and sent others."""
+        shares = self._field.shares_conntrack(flow)
+        made = self._field.seen.sent[flow.number] & (OUTPUT.mask if shares else ARRIVALS_MASK)
+        refused = made & self._field.seen.unsent(flow.number)
+        return refused not in (0, made)
 
-        Now the interfaces are watched: what leaves is seen at the source, even if it gets no further.
+    async def _send_again(self, flows: Sequence[Flow], shared: Sequence[Flow]) -> None:
+        """
+        Try the sources' OUTPUT chains again where not all of the first packets were seen outside.
+
+        Now the interfaces are watched: what leaves is seen at the source, even if it gets no further. A chain
+        that loses some packets of one flow may have let those of another through by chance.
         """
         seen = self._field.seen
+        losing = {flow.src for flow in flows if self._keeps_some(flow)}
         inside = [
-            flow for flow in self._field.testable(shared) if not seen.has_left(flow.number, OUTPUT.mask)
+            flow
+            for flow in self._field.testable(shared)
+            if flow.src in losing or not seen.has_left(flow.number, self._made(flow, OUTPUT))
         ]
         if inside:
             await self._muster.arm_points()
