@@ -15,6 +15,7 @@ from scapy.packet import Packet, Raw
 
 from netprobe.agent import templates
 from netprobe.agent.taps import Sight as AgentSight
+from netprobe.attempts import SOURCE_PORTS
 from netprobe.model import Family, Protocol
 from netprobe.probes import Probe, registry
 from netprobe.template import Key, Kind, Sight, Template
@@ -23,7 +24,7 @@ from netprobe.wire import Arm, Conversation
 KEY: Final = Key(nonce=0x5EEDF00D, mark=bytes.fromhex("4b1dfacec0ffee42"))
 ADDRESSES: Final = {Family.IPV4: ("10.0.0.1", "10.0.0.2"), Family.IPV6: ("fd00::1", "fd00::2")}
 HEADER_BYTES: Final = {Family.IPV4: 20, Family.IPV6: 40}
-SOURCE_PORT: Final = 61234
+SOURCE_PORT: Final = SOURCE_PORTS[0] + 234
 
 
 class Crafted(msgspec.Struct, frozen=True):
