@@ -70,7 +70,8 @@ class Volleys:
             source: wire.Fire(rate=rate, after=after_s, volleys=each) for source, each in shots.items()
         }
         longest_s = max(packets.values(), default=0) / rate
-        timeout_s = ANSWER_TIMEOUT_S + after_s + 3 * longest_s + _NEIGHBOUR_S * len(volleys)
+        injected = sum(volley.way == LINK for volley in volleys if volley.flows)
+        timeout_s = ANSWER_TIMEOUT_S + after_s + 3 * longest_s + _NEIGHBOUR_S * injected
         fired = await self._crew.ask("fire", requests, wire.Fired, timeout_s)
         for source, result in fired.items():
             for attempts, flows in theirs[source]:
