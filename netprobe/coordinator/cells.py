@@ -130,13 +130,13 @@ def _state(field: Field, flow: Flow, opposites: dict[tuple[object, ...], Flow]) 
     if flow.number in field.before[flow.src] and not (
         fresh_out and field.seen.has_left(flow.number, fresh_out)
     ):
-        return _had_entry(flow.src)
+        return _had_entries(field, flow)
     # Where a packet got as far that nothing can have opened the way for, the others needed nothing either.
     point = SOCKET if _arrived(field, flow, SOCKET) else INTERFACE
     if field.seen.at(point, Kind.PROBE)[flow.number] & FRESH_MASK:
         return ""
     if flow.number in field.before[flow.dst]:
-        return _had_entry(flow.dst)
+        return _had_entries(field, flow)
     opposite = opposites.get((flow.probe, flow.family, flow.port, flow.dst, flow.src))
     if (
         opposite is not None
@@ -151,8 +151,9 @@ def _arrived(field: Field, flow: Flow, point: str) -> int:
     return field.seen.at(point, Kind.PROBE)[flow.number] & field.counted(flow, ARRIVALS_MASK)
 
 
-def _had_entry(name: str) -> str:
-    return f"conntrack of {name} had an entry for these two addresses before the run"
+def _had_entries(field: Field, flow: Flow) -> str:
+    names = [name for name in (flow.src, flow.dst) if flow.number in field.before[name]]
+    return f"conntrack of {' and '.join(names)} had an entry for these two addresses before the run"
 
 
 def _ports(field: Field, flow: Flow) -> tuple[tuple[int, ...], tuple[int, ...]]:
