@@ -97,8 +97,8 @@ class Fire:
     Volleys, one after the other, at one rate.
 
     `done` is called with the answer when the last packet has left, `note` with each tag (without nonce).
-    A packet that a full queue refused is tried again; one that the kernel refused for good is reported
-    with its errno by name.
+    A packet that a full queue refused is tried again for a while; one that the kernel refused for good is
+    reported with its errno by name.
     """
 
     def __init__(
@@ -139,6 +139,8 @@ class Fire:
         self._errors: dict[str, dict[int, int]] = {}
         self._sent = 0
         self._full = 0
+        # A filter at the interface drops with the word of a full queue: what is like this is not tried again.
+        self._hopeless: set[Template] = set()
         self._allowed = 1.0
         self._ticked = self._started = time.monotonic() + after_s
         loop.later(after_s, self._next_volley)
@@ -197,11 +199,15 @@ class Fire:
         try:
             self._emit(volley, attempt, shot)
         except OSError as error:
-            if error.errno in _FULL_QUEUE and self._full < _FULL_QUEUE_TRIES:
-                self._full += 1
-                return False
+            if error.errno in _FULL_QUEUE:
+                if self._full < _FULL_QUEUE_TRIES and shot.template not in self._hopeless:
+                    self._full += 1
+                    return False
+                self._hopeless.add(shot.template)
             flows = self._errors.setdefault(errno.errorcode.get(error.errno or 0, str(error)), {})
             flows[shot.flow] = flows.get(shot.flow, 0) | 1 << attempt
+        else:
+            self._hopeless.discard(shot.template)
         self._full = 0
         self._sent += 1
         self._allowed -= 1

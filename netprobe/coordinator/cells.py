@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from netprobe import wire
 from netprobe.attempts import (
@@ -20,10 +21,17 @@ from netprobe.attempts import (
 )
 from netprobe.coordinator.field import Field
 from netprobe.evidence import fates, first_look, refusals, session_fates, unsendable
-from netprobe.model import Cell, Evidence, Flow, Judgement, Seen, Session
+from netprobe.model import Cell, Evidence, Fates, Flow, Judgement, Seen, Session
 from netprobe.observations import ANSWERED, CONNECTED, INTERFACE, SOCKET
 from netprobe.template import Kind
 from netprobe.verdict import judge
+
+_NO_ROOM: Final = "ENOBUFS"
+"""
+A full queue, or a filter at the interface (tc, nftables' egress), in answer to an injected packet.
+
+The kernel's own packets meet the filter as well, without a word to their sender; then they are the evidence.
+"""
 
 
 def cells(field: Field) -> tuple[Cell, ...]:
@@ -59,10 +67,9 @@ def _evidence(field: Field, flow: Flow, opposites: dict[tuple[object, ...], Flow
         return Evidence(protocol=flow.protocol, untested=untested)
     seen = field.seen
     first, missed = first_look(seen, flow, field.counted(flow, FIRST.mask))
-    output = fates(seen, flow, _followed(field, flow), OUTPUT_MASK)
-    kept_in = bool(output) and all(fate.seen < Seen.LEFT for fate, _count in output)
+    output = _output(field, flow)
     # Beyond the source a packet through its OUTPUT chain is one like any other, and so is a refusal of it.
-    heard = OUTPUT_MASK if kept_in else (ARRIVALS_MASK | OUTPUT_MASK) & ~field.too_late(flow)
+    heard = OUTPUT_MASK if _is_kept_in(output) else (ARRIVALS_MASK | OUTPUT_MASK) & ~field.too_late(flow)
     failing, passing = _ports(field, flow)
     return Evidence(
         protocol=flow.protocol,
@@ -81,6 +88,16 @@ def _evidence(field: Field, flow: Flow, opposites: dict[tuple[object, ...], Flow
     )
 
 
+def _output(field: Field, flow: Flow) -> Fates:
+    """The fates of the sends through the source's own OUTPUT chain."""
+    return fates(field.seen, flow, _followed(field, flow), OUTPUT_MASK)
+
+
+def _is_kept_in(output: Fates) -> bool:
+    """Whether none of these left the source."""
+    return bool(output) and all(fate.seen < Seen.LEFT for fate, _count in output)
+
+
 def _followed(field: Field, flow: Flow) -> int:
     """The sends through the source's OUTPUT chain of which it is known whether they left."""
     seen, number = field.seen, flow.number
@@ -94,7 +111,7 @@ def _untested(field: Field, flow: Flow) -> str:
     if flow.number in field.reasons:
         return field.reasons[flow.number]
     error = unsendable(field.seen, flow, ARRIVALS_MASK | OUTPUT_MASK)
-    if error:
+    if error and not (error == _NO_ROOM and _is_kept_in(_output(field, flow))):
         return f"{flow.src} could not send: {error}"
     made = field.seen.sent[flow.number] & ARRIVALS_MASK
     if made and not field.counted(flow, made):

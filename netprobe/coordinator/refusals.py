@@ -148,9 +148,14 @@ class Refusals:
         if unheard:
             # Nothing at all comes through between these hosts: a router may still be looking for the
             # neighbour. When it has given up, it says so about every packet.
-            left_s = max(0.0, self._started + _NEIGHBOUR_FAILED_S - trio.current_time())
+            rested_at = max(self._started + _NEIGHBOUR_FAILED_S, self._drawn_at + _ROUTE_PERIOD_S)
+            left_s = max(0.0, rested_at - trio.current_time())
             await self._volleys.listen({flow.src for flow in unheard}, left_s)
-            await self._together(self._silent(unheard), _TOGETHER_LATE, 0)
+            # One way after the other: where a host refuses what the opposite sends, its own refusals meet the
+            # same dead route, and draw on what the router has to say about its probes.
+            for is_second in (False, True):
+                late = [flow for flow in self._silent(unheard) if self._field.is_second(flow) is is_second]
+                await self._together(late, _TOGETHER_LATE, 0)
         await self._one_by_one(silent)
 
     async def _together(self, flows: Sequence[Flow], attempts: Attempts, not_before: float) -> None:

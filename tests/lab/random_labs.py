@@ -98,7 +98,7 @@ def _mistake(cell: Cell, truth: Truth) -> str:
 def report(result: Result) -> str:
     """A failure with all that is needed to look into it."""
     raw = msgspec.to_builtins(network(result.seed).description(), enc_hook=str)
-    fault_keys = ("on", "hook", "policy", "nft", "route")
+    fault_keys = ("on", "hook", "priority", "policy", "nft", "route")
     raw["faults"] = [{key: fault[key] for key in fault_keys if fault.get(key)} for fault in raw["faults"]]
     description = yaml.safe_dump(raw, sort_keys=False, width=200, default_flow_style=None)
     return "\n".join([f"seed {result.seed}:", *result.wrong, description])

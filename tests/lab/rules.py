@@ -18,11 +18,19 @@ ND: Final = "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept"
 """Without it no neighbour is found, and every IPv6 flow fails for that reason alone."""
 
 
+_LINK_HOOKS: Final = (Hook.INGRESS, Hook.EGRESS)
+_ARP: Final = "meta protocol arp accept"
+"""The same for the hooks below the IP layer, which see that as well."""
+_BEFORE_CONNTRACK: Final = -300  # NF_IP_PRI_RAW; conntrack itself is at -200
+
+
 class State(enum.Enum):
     """What conntrack calls a packet, as far as rules tell packets apart by it."""
 
     NEW = "new"
     KNOWN = "established,related"
+    INVALID = "invalid"
+    UNTRACKED = "untracked"
 
 
 class Reject(enum.Enum):
@@ -40,6 +48,7 @@ class Action(enum.Enum):
 
     ACCEPT = "accept"
     DROP = "drop"
+    NOTRACK = "notrack"
 
 
 Does = Action | Reject
@@ -80,19 +89,19 @@ class Rule(NamedTuple):
             and self.state in (None, state)
         )
 
-    def nft(self, families: tuple[Family, ...]) -> Iterator[str]:
+    def nft(self, families: tuple[Family, ...], hook: Hook) -> Iterator[str]:
         """The rule in nft's words; one for each family where addresses are matched."""
         named = self.family is not None or self.src is not None or self.dst is not None
         for family in families if named else (None,):
             if family is not None and self.family in (None, family):
-                yield " ".join([*self._addresses(family), *self._rest()])
+                yield " ".join([*self._addresses(family, hook), *self._rest()])
             elif family is None:
                 yield " ".join(self._rest())
 
-    def _addresses(self, family: Family) -> Iterator[str]:
+    def _addresses(self, family: Family, hook: Hook) -> Iterator[str]:
         ip = "ip" if family is Family.IPV4 else "ip6"
         if self.src is None and self.dst is None:
-            yield f"meta nfproto {family.value}"
+            yield f"meta protocol {ip}" if hook in _LINK_HOOKS else f"meta nfproto {family.value}"
         for word, host in (("saddr", self.src), ("daddr", self.dst)):
             if host is not None:
                 yield f"{ip} {word} ${{{host}.{family.value}}}"
@@ -113,10 +122,36 @@ class Chain(NamedTuple):
 
     policy: Action = Action.ACCEPT
     rules: tuple[Rule, ...] = ()
+    priority: int = 0
 
     def does(self, packet: Packet, state: State) -> Does:
         """What becomes of a packet."""
         return next((rule.does for rule in self.rules if rule.matches(packet, state)), self.policy)
+
+    def nft(self, families: tuple[Family, ...], hook: Hook) -> tuple[str, ...]:
+        """The chain in nft's words; neighbours are found in any case."""
+        rules = (line for rule in self.rules for line in rule.nft(families, hook))
+        return (*((_ARP,) if hook in _LINK_HOOKS else ()), ND, *rules)
+
+
+class Untracked(NamedTuple):
+    """What a host, or the router, keeps from its conntrack: both directions of the same flows."""
+
+    protocol: str | None = None
+    ports: frozenset[int] = frozenset()
+
+    def matches(self, packet: Packet) -> bool:
+        """Whether a packet is one of these."""
+        ports = {packet.sport, packet.dport}
+        return self.protocol in (None, packet.protocol) and (not self.ports or bool(self.ports & ports))
+
+    def chain(self) -> Chain:
+        """The chain for what arrives, and the same for what the host itself sends."""
+        rule = Rule(Action.NOTRACK, self.protocol)
+        rules = (
+            (rule._replace(dports=self.ports), rule._replace(sports=self.ports)) if self.ports else (rule,)
+        )
+        return Chain(Action.ACCEPT, rules, _BEFORE_CONNTRACK)
 
 
 class WrongRoute(NamedTuple):
@@ -137,6 +172,7 @@ class Net(NamedTuple):
     racks: Mapping[str, tuple[str, ...]]
     chains: Mapping[tuple[str, Hook], Chain]
     routes: tuple[WrongRoute, ...]
+    untracked: Mapping[str, Untracked]
 
     def chain(self, on: str, hook: Hook) -> Chain:
         """The chain at a hook; an empty one where there is none."""
@@ -149,20 +185,28 @@ class Net(NamedTuple):
                 return route.type
         return None
 
+    def is_tracked(self, on: str, packet: Packet) -> bool:
+        """Whether the conntrack of a host, or of the router, sees a packet."""
+        return on not in self.untracked or not self.untracked[on].matches(packet)
+
     def is_routed(self, one: str, other: str) -> bool:
         """Whether packets between two hosts pass the router, and not only a bridge."""
         return not any(one in hosts and other in hosts for hosts in self.racks.values())
 
     def description(self) -> Description:
         """The network as the lab builds it."""
+        chains = [(on, hook, chain) for (on, hook), chain in self.chains.items()]
+        for on, untracked in self.untracked.items():
+            chains += [(on, hook, untracked.chain()) for hook in (Hook.PREROUTING, Hook.OUTPUT)]
         faults = [
             Fault(
                 on=on,
                 hook=hook,
                 policy=Policy(chain.policy.value),
-                nft=(ND, *(line for rule in chain.rules for line in rule.nft(self.families))),
+                priority=chain.priority,
+                nft=chain.nft(self.families, hook),
             )
-            for (on, hook), chain in self.chains.items()
+            for on, hook, chain in chains
         ]
         faults += [
             Fault(on=route.on, route=f"{route.type} ${{{route.to}.{route.family.value}}}")

@@ -8,11 +8,24 @@ from typing import Final
 
 from netprobe.lab import Hook
 from netprobe.model import Family, Role
-from tests.lab.rules import ROUTER, Action, Chain, Does, Net, Reject, Rule, State, WrongRoute
+from tests.lab.rules import (
+    ROUTER,
+    Action,
+    Chain,
+    Does,
+    Net,
+    Reject,
+    Rule,
+    State,
+    Untracked,
+    WrongRoute,
+)
 
 _TCP: Final = (179, 2379, 443, 5473, 6443)
 _UDP: Final = (4789, 8472, 51820, 51821)
 _ROUTES: Final = ("unreachable", "prohibit", "blackhole")
+_EARLY: Final = (-300, -150, 0)
+"""Priorities at prerouting: before conntrack, between that and the translation of addresses, after both."""
 
 
 def network(seed: int) -> Net:
@@ -49,13 +62,15 @@ class _Draw:
                     chains[name, hook] = self._chain(is_router=False)
         if self._chance(0.7):
             chains[ROUTER, Hook.FORWARD] = self._chain(is_router=True)
+        chains |= self._elsewhere()
         return Net(
             seed=self._seed,
             hosts=hosts,
             families=self._families,
             racks=racks,
             chains=chains,
-            routes=tuple(self._route() for _ in range(self._random.choice([0, 0, 1, 1, 2]))),
+            routes=self._routes(),
+            untracked={name: self._untracked() for name in (*self._names, ROUTER) if self._chance(0.15)},
         )
 
     def _racks(self) -> dict[str, tuple[str, ...]]:
@@ -68,9 +83,36 @@ class _Draw:
             names = names[size:]
         return {name: found for name, found in racks.items() if found}
 
+    def _elsewhere(self) -> dict[tuple[str, Hook], Chain]:
+        """Drops at hooks where few expect them."""
+        chains = {}
+        for name in self._names:
+            if self._chance(0.2):
+                hook = self._random.choice([Hook.PREROUTING, Hook.POSTROUTING, Hook.INGRESS, Hook.EGRESS])
+                chains[name, hook] = self._drops(hook, is_router=False)
+        for hook in (Hook.INGRESS, Hook.PREROUTING, Hook.POSTROUTING):
+            if self._chance(0.15):
+                chains[ROUTER, hook] = self._drops(hook, is_router=True)
+        return chains
+
+    def _drops(self, hook: Hook, *, is_router: bool) -> Chain:
+        rules = tuple(
+            self._match(Action.DROP, is_router=is_router) for _ in range(self._random.randint(1, 2))
+        )
+        return Chain(Action.ACCEPT, rules, self._random.choice(_EARLY) if hook is Hook.PREROUTING else 0)
+
+    def _untracked(self) -> Untracked:
+        protocol = self._random.choice(["tcp", "udp", "4", None])
+        if protocol in ("tcp", "udp") and self._chance(0.7):
+            return Untracked(protocol, self._some(_TCP if protocol == "tcp" else _UDP, 3))
+        return Untracked(protocol)
+
     def _chain(self, *, is_router: bool) -> Chain:
         draw = self._random.choice([self._deny_list, self._deny_list, self._allow_list, self._new_only])
-        return draw(is_router=is_router)
+        chain = draw(is_router=is_router)
+        if self._chance(0.15):
+            chain = chain._replace(rules=(Rule(Action.DROP, state=State.INVALID), *chain.rules))
+        return chain
 
     def _deny_list(self, *, is_router: bool) -> Chain:
         """Everything passes but what a few rules stop; with or without a look at the state."""
@@ -120,6 +162,11 @@ class _Draw:
         if self._chance(0.2):
             rule = rule._replace(family=self._random.choice(self._families))
         return rule
+
+    def _routes(self) -> tuple[WrongRoute, ...]:
+        drawn = [self._route() for _ in range(self._random.choice([0, 0, 1, 1, 2]))]
+        # A second route to the same host would take the place of the first.
+        return tuple({(route.on, route.to, route.family): route for route in drawn}.values())
 
     def _route(self) -> WrongRoute:
         to, on = self._random.sample(self._names, 2)

@@ -1,10 +1,10 @@
 """
 What a network of `rules.py` does to each flow: an independent model, by walking the real packets.
 
-A probe goes through its source's routes and OUTPUT chain, the router's routes and FORWARD chain, and the
-destination's INPUT chain; a TCP answer takes the same way back, and a session's payloads follow both. Every
-flow is taken for itself: it is new to every conntrack table, its answers are known. A refusal is a packet of
-its own, which can get lost as well; then the loss is one without a word.
+A probe goes through its source's routes and chains, the router's, and the destination's chains; a TCP answer
+takes the same way back, and a session's payloads follow both. Every flow is taken for itself: it is new to
+every conntrack table that is not told to overlook it, its answers are known. A refusal is a packet of its
+own, which can get lost as well; then the loss is one without a word.
 
 The one state that a run cannot take away is the router's: IP protocol 4 and WireGuard are the same entry in
 both directions, and the second orientation may pass because the first one did. What is then found differs
@@ -19,11 +19,17 @@ from netprobe.lab import Hook
 from netprobe.lab.topology import topology
 from netprobe.model import Caveat, Flow, Protocol, Segment, Verdict
 from netprobe.probes import registry
-from tests.lab.rules import ROUTER, Action, Chain, Does, Net, Packet, Reject, State
+from tests.lab.rules import ROUTER, Action, Does, Net, Packet, Reject, State
 
 _EPHEMERAL: Final = 61000
 _THERE: Final = (Segment.SOURCE_EGRESS, Segment.PATH, Segment.DESTINATION_INGRESS)
 _BACK: Final = (Segment.DESTINATION_EGRESS, Segment.RETURN_PATH, Segment.SOURCE_INGRESS)
+# Where taps see a packet: an arriving one before ingress, a leaving one after egress.
+_LEAVING: Final[tuple[Hook, ...]] = (Hook.OUTPUT, Hook.POSTROUTING, Hook.EGRESS)
+_ENTERING: Final = (Hook.INGRESS, Hook.PREROUTING, Hook.INPUT)
+_BRIDGED: Final = (Hook.INGRESS,)
+_ROUTED_BEFORE: Final = (Hook.INGRESS, Hook.PREROUTING)
+_ROUTED_AFTER: Final = (Hook.FORWARD, Hook.POSTROUTING)
 _PROTOCOLS: Final = {Protocol.TCP: "tcp", Protocol.UDP: "udp", Protocol.IPIP: "4"}
 
 _SAID: Final = {
@@ -86,7 +92,7 @@ class Model:
         # Its opposite was injected below its source's firewall; where it came to this flow's source, it has
         # passed the router, which may remember it.
         back = Packet(probe.family, probe.protocol, probe.dst, probe.src, probe.sport, probe.dport)
-        if self._cannot_send(back) or self._crosses(back, State.NEW, _THERE):
+        if self._cannot_be_injected(back) or self._crosses(back, State.NEW, _THERE):
             return Truth(fresh, fresh)
         found = own or self._after_source(flow, State.KNOWN)
         if self._may_be_assisted(found, probe, flow.port):
@@ -135,8 +141,10 @@ class Model:
             or self._enters(packet, state, segments)
         )
 
-    def _cannot_send(self, packet: Packet) -> bool:
-        return self._net.route(packet.src, packet.dst, packet.family) is not None
+    def _cannot_be_injected(self, packet: Packet) -> bool:
+        """Whether a packet does not even leave its source when it enters below the firewall there."""
+        is_routed = self._net.route(packet.src, packet.dst, packet.family) is None
+        return not is_routed or self._stops(packet.src, (Hook.EGRESS,), packet, State.NEW) is not None
 
     def _leaves(self, packet: Packet, state: State, segments: tuple[Segment, ...]) -> Finding | None:
         route = self._net.route(packet.src, packet.dst, packet.family)
@@ -145,25 +153,29 @@ class Model:
                 # The kernel answers for nobody: nothing is sent, and nobody is told.
                 return Finding(Verdict.FILTERED, segments[0])
             return Finding(_OWN_ROUTE[route], segments[0], self._address(packet.src, packet))
-        return self._chain(packet.src, Hook.OUTPUT, packet, state, segments[0])
+        return self._lost(packet.src, _LEAVING, packet, state, segments[0])
 
     def _crosses(self, packet: Packet, state: State, segments: tuple[Segment, ...]) -> Finding | None:
-        if not self._net.is_routed(packet.src, packet.dst):
-            return None
+        is_routed = self._net.is_routed(packet.src, packet.dst)
+        lost = self._lost(ROUTER, _ROUTED_BEFORE if is_routed else _BRIDGED, packet, state, segments[1])
+        if lost or not is_routed:
+            return lost
         route = self._net.route(ROUTER, packet.dst, packet.family)
         if route is not None:
             by = self._icmp(ROUTER, packet) if route in _ROUTERS_ROUTE else None
             if by is None:
                 return Finding(Verdict.FILTERED, segments[1])
             return Finding(_ROUTERS_ROUTE[route], segments[1], by)
-        return self._chain(ROUTER, Hook.FORWARD, packet, state, segments[1])
+        return self._lost(ROUTER, _ROUTED_AFTER, packet, state, segments[1])
 
     def _enters(self, packet: Packet, state: State, segments: tuple[Segment, ...]) -> Finding | None:
-        return self._chain(packet.dst, Hook.INPUT, packet, state, segments[2])
+        return self._lost(packet.dst, _ENTERING, packet, state, segments[2])
 
-    def _chain(self, on: str, hook: Hook, packet: Packet, state: State, segment: Segment) -> Finding | None:
-        does = self._does(on, hook, packet, state)
-        if does is Action.ACCEPT:
+    def _lost(
+        self, on: str, hooks: tuple[Hook, ...], packet: Packet, state: State, segment: Segment
+    ) -> Finding | None:
+        does = self._stops(on, hooks, packet, state)
+        if does is None:
             return None
         by = None
         if does is Reject.RESET:
@@ -174,17 +186,20 @@ class Model:
             return Finding(Verdict.FILTERED, segment)
         return Finding(_SAID[does], segment, by)
 
-    def _does(self, on: str, hook: Hook, packet: Packet, state: State) -> Does:
-        chain: Chain = self._net.chain(on, hook)
-        return chain.does(packet, state)
-
-    def _passes(self, on: str, hook: Hook, packet: Packet) -> bool:
-        return self._does(on, hook, packet, State.KNOWN) is Action.ACCEPT
+    def _stops(self, on: str, hooks: tuple[Hook, ...], packet: Packet, state: State) -> Does | None:
+        """What the first of the hooks that does not accept a packet does with it."""
+        if not self._net.is_tracked(on, packet):
+            state = State.UNTRACKED
+        for hook in hooks:
+            does = self._net.chain(on, hook).does(packet, state)
+            if does is not Action.ACCEPT:
+                return does
+        return None
 
     def _icmp(self, refuser: str, packet: Packet) -> str | None:
         """Who the sender of a packet hears refuse it by ICMP, None where it hears nothing."""
         error = Packet(packet.family, "icmp", refuser, packet.src)
-        if not self._is_delivered(error):
+        if not self._is_delivered(error, packet):
             return None
         if refuser == ROUTER:
             return self._topology.stations[packet.src].subnet.gateway(packet.family)
@@ -198,24 +213,37 @@ class Model:
         """
         reset = Packet(packet.family, "tcp", packet.dst, packet.src, packet.dport, packet.sport)
         if refuser == ROUTER:
-            return "" if self._net.route(ROUTER, packet.src, packet.family) is None else None
+            return "" if self._is_sent(ROUTER, reset, packet) else None
         if refuser == packet.src:
-            return self._address(refuser, packet) if self._passes(refuser, Hook.OUTPUT, reset) else None
-        arrives = self._is_delivered(reset) if is_answer else self._is_sent(reset)
+            return self._address(refuser, packet) if self._is_sent(refuser, reset, packet) else None
+        arrives = self._is_delivered(reset, packet) if is_answer else self._is_sent(refuser, reset, packet)
         return self._address(refuser, packet) if arrives else None
 
-    def _is_sent(self, packet: Packet) -> bool:
-        is_routed = self._net.route(packet.src, packet.dst, packet.family) is None
-        return is_routed and (packet.src == ROUTER or self._passes(packet.src, Hook.OUTPUT, packet))
-
-    def _is_delivered(self, packet: Packet) -> bool:
-        """Whether a host's error, or the router's own, gets to the interface of the host it is for."""
-        if not self._is_sent(packet):
+    def _is_sent(self, refuser: str, packet: Packet, about: Packet) -> bool:
+        """Whether a refusal gets out of where it is made."""
+        if self._net.route(refuser, packet.dst, packet.family) is not None:
             return False
-        if packet.src in (ROUTER, packet.dst) or not self._net.is_routed(packet.src, packet.dst):
+        # It is related to what it is about, where conntrack has seen that.
+        state = State.KNOWN if self._net.is_tracked(refuser, about) else State.INVALID
+        hooks = _LEAVING
+        if refuser == packet.dst:
+            # By way of the loopback device.
+            hooks = (Hook.OUTPUT, Hook.POSTROUTING)
+        elif refuser == ROUTER:
+            hooks = (Hook.POSTROUTING,)
+        return self._stops(refuser, hooks, packet, state) is None
+
+    def _is_delivered(self, packet: Packet, about: Packet) -> bool:
+        """Whether a host's refusal, or the router's own, gets to the interface of the host it is for."""
+        if not self._is_sent(packet.src, packet, about):
+            return False
+        if packet.src in (ROUTER, packet.dst):
             return True
+        if not self._net.is_routed(packet.src, packet.dst):
+            return self._stops(ROUTER, _BRIDGED, packet, State.KNOWN) is None
+        state = State.KNOWN if self._net.is_tracked(ROUTER, about) else State.INVALID
         is_routed = self._net.route(ROUTER, packet.dst, packet.family) is None
-        return is_routed and self._passes(ROUTER, Hook.FORWARD, packet)
+        return is_routed and self._stops(ROUTER, _ROUTED_BEFORE + _ROUTED_AFTER, packet, state) is None
 
     def _address(self, host: str, packet: Packet) -> str:
         return self._topology.stations[host].addresses[packet.family]
