@@ -93,13 +93,13 @@ class Session:
         answered = trio.Event()
         replies: list[wire.Reply] = []
         self._waiting[number] = answered, replies
-        with trio.move_on_after(timeout_s) as scope:
+        with trio.move_on_after(timeout_s):
             await self._write(data)
             await answered.wait()
         self._waiting.pop(number, None)
-        if self.lost is not None:
-            raise self.lost
-        if scope.cancelled_caught:
+        if not replies:
+            if self.lost is not None:
+                raise self.lost
             raise await self._lose(f"the agent hung: no answer to {verb!r} within {timeout_s:g} s")
         try:
             return wire.result(replies[0], kind)

@@ -5,9 +5,11 @@ A table that is not there (no nf_conntrack in the kernel) holds no state; asking
 that is looked at first. Numbers: linux/include/uapi/linux/netfilter/nfnetlink_conntrack.h.
 """
 
+import contextlib
 import errno
 import os
 import struct
+import time
 
 from netprobe.agent import netlink, wire
 
@@ -20,18 +22,47 @@ _CTA_PROTO_NUM, _CTA_PROTO_SRC_PORT, _CTA_PROTO_DST_PORT = 1, 2, 3
 _COUNT = "/proc/sys/net/netfilter/nf_conntrack_count"
 
 
-def conntrack(request: "dict[str, object]") -> "dict[str, object]":
+class Entries:
     """
-    Which of `tuples` ([protocol, source, destination, source port, destination port]) have an entry.
+    The entries that a run is about.
 
-    An entry is found by either of its directions. With `delete` those found are deleted. `tracking` is
-    whether this kernel tracks connections at all.
+    Those that were not there when they were looked up are the run's own; `forget` deletes them at its end.
     """
-    tuples = [_tuple(wire.items(each, "tuples", 5)) for each in wire.items(request.get("tuples"), "tuples")]
-    delete = wire.flag(request.get("delete", False), "delete")
-    tracking = os.path.exists(_COUNT)
-    if not tracking or _entries() == 0:
-        return {"tracking": tracking, "found": []}
+
+    def __init__(self) -> None:
+        self._ours: dict[bytes, None] = {}
+
+    def conntrack(self, request: "dict[str, object]") -> "dict[str, object]":
+        """
+        Which of `tuples` ([protocol, source, destination, source port, destination port]) have an entry.
+
+        An entry is found by either of its directions. With `delete` those found are deleted. `tracking` is
+        whether this kernel tracks connections at all.
+        """
+        tuples = [
+            _tuple(wire.items(each, "tuples", 5)) for each in wire.items(request.get("tuples"), "tuples")
+        ]
+        delete = wire.flag(request.get("delete", False), "delete")
+        tracking = os.path.exists(_COUNT)
+        found = _find(tuples, delete) if tracking and _entries() else []
+        if not delete:
+            before = set(found)
+            self._ours.update((each, None) for number, each in enumerate(tuples) if number not in before)
+        return {"tracking": tracking, "found": found}
+
+    def forget(self, after_s: float = 0) -> None:
+        """Delete the run's own entries, after so many seconds."""
+        ours, self._ours = list(self._ours), {}
+        # What cannot be deleted goes by itself in some minutes: no reason for a run to fail at its end.
+        with contextlib.suppress(OSError):
+            if ours and os.path.exists(_COUNT):
+                time.sleep(after_s)
+                if _entries():
+                    _find(ours, delete=True)
+
+
+def _find(tuples: "list[bytes]", delete: bool) -> "list[int]":  # noqa: FBT001 - as the request has it
+    """The numbers of those tuples that have an entry; with `delete`, had one."""
     found = []
     handle = netlink.Netlink(netlink.NETLINK_NETFILTER)
     try:
@@ -45,7 +76,7 @@ def conntrack(request: "dict[str, object]") -> "dict[str, object]":
                 found.append(number)
     finally:
         handle.close()
-    return {"tracking": True, "found": found}
+    return found
 
 
 def _entries() -> int:

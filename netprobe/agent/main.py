@@ -24,6 +24,8 @@ PROTOCOL = 1
 _READ_BYTES = 1 << 20
 _IDLE_S = 120.0
 """Without a word from the coordinator for so long, the connection is dead: end, rather than stay for ever."""
+_IN_FLIGHT_S = 0.2
+"""How long the packets of a run that was cut off may still arrive; its other agents end meanwhile."""
 
 
 class Agent:
@@ -34,6 +36,7 @@ class Agent:
         self._lines = wire.Lines()
         self._taps = Taps(self._loop)
         self._listeners = Listeners(self._loop)
+        self._entries = conntrack.Entries()
         self._templates: list[Template] = []
         self._nonce = 0
         self._heard = time.monotonic()
@@ -44,7 +47,7 @@ class Agent:
             "release": self._release,
             "fire": self._fire,
             "connect": self._connect,
-            "conntrack": lambda request, reply: reply(conntrack.conntrack(request)),
+            "conntrack": lambda request, reply: reply(self._entries.conntrack(request)),
             "collect": self._collect,
             "bye": self._bye,
         }
@@ -56,7 +59,11 @@ class Agent:
         wire.send({"hello": "netprobe", "protocol": PROTOCOL, "pid": os.getpid()})
         self._loop.watch(0, lambda _events: self._read())
         self._watchdog()
-        self._loop.run()
+        try:
+            self._loop.run()
+        finally:
+            # After a `bye` there are none.
+            self._entries.forget(_IN_FLIGHT_S)
 
     def _watchdog(self) -> None:
         idle = time.monotonic() - self._heard
@@ -128,6 +135,7 @@ class Agent:
         self._taps.when(expect, within_s, ready)
 
     def _bye(self, _request: "dict[str, object]", reply: "Callable[[dict[str, object]], None]") -> None:
+        self._entries.forget()
         reply({})
         self._loop.stop()
 

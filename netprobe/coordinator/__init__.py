@@ -80,7 +80,7 @@ async def _probe(crew: Crew, field: Field, muster: Muster, nursery: trio.Nursery
         sessions = Sessions(crew, field, volleys, muster, told)
         await rounds.look_closer(await sessions.hold())
     await refusals.ask_again()
-    await state.forget()
+    await state.leave()
 
 
 def _now() -> str:

@@ -40,8 +40,13 @@ class State:
                 ours = [each for number, each in enumerate(requests[name].tuples) if number not in before]
                 self._ours[name] = wire.Conntrack(tuples=ours, delete=True)
 
+    async def leave(self) -> None:
+        """Have every agent delete the entries that were not there before, and end."""
+        requests = dict.fromkeys(self._crew.names, wire.Nothing())
+        await self._crew.ask("bye", requests, wire.Nothing, ANSWER_TIMEOUT_S)
+
     async def forget(self) -> None:
-        """Delete the entries that were not there before."""
+        """Delete the entries that were not there before, so that they open no way for what follows."""
         await self._crew.ask("conntrack", self._ours, wire.Tracked, ANSWER_TIMEOUT_S)
 
 
