@@ -69,8 +69,9 @@ class Field:
     The state of a run.
 
     `ending_at` are, by host, the flows that have an end there, at either side. `reasons` say why a flow
-    cannot be tested, by number. `holders` are the programs that hold a destination port, by (host, protocol,
-    port); `speeches` the request and the answer that our own listeners know, by (host, port). `before` are,
+    cannot be tested, by number. `holders` are the programs that hold a destination port, by (protocol,
+    address, port); `speeches` the request and the answer that our own listeners know, by (address, port): a
+    service may hold a port at one address of a host, and we at another. `before` are,
     by host, the flows whose conntrack tuple had an entry there before the run. `overflowed` counts the
     packets that each host's taps had no room for. `unasked` are silent flows that were too many to be asked
     again slowly.
@@ -92,7 +93,7 @@ class Field:
         self.sights = self._sights()
         self.recogniser = Recogniser(self.key, self.sights, self.flows)
         self.reasons: dict[int, str] = {}
-        self.holders: dict[tuple[str, Protocol, int], str] = {}
+        self.holders: dict[tuple[Protocol, str, int], str] = {}
         self.speeches: dict[tuple[str, int | None], tuple[int, int]] = {}
         self.before: dict[str, set[int]] = {host.name: set() for host in inventory.hosts}
         self.overflowed: dict[str, int] = dict.fromkeys(self.order, 0)
@@ -130,11 +131,11 @@ class Field:
 
     def holder(self, flow: Flow) -> str | None:
         """The program that holds the flow's port at its destination, None where it is free or ours."""
-        return None if flow.port is None else self.holders.get((flow.dst, flow.protocol, flow.port))
+        return None if flow.port is None else self.holders.get((flow.protocol, flow.dst_address, flow.port))
 
     def will_hold_session(self, flow: Flow) -> bool:
         """Whether a session is to follow the flow's SYN: our own listener waits for it."""
-        return self.settings.depth == "session" and (flow.dst, flow.port) in self.speeches
+        return self.settings.depth == "session" and (flow.dst_address, flow.port) in self.speeches
 
     def testable(self, flows: Iterable[Flow]) -> list[Flow]:
         """Those that nothing speaks against so far."""

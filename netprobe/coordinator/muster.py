@@ -161,7 +161,7 @@ class Muster:
                 if failed.get(number) == _IN_USE:
                     in_use[name].append(where)
                 elif number not in failed and speech[0] is not None and speech[1] is not None:
-                    field.speeches[name, where[2]] = speech[0], speech[1]
+                    field.speeches[where[1], where[2]] = speech[0], speech[1]
         await self._ask_holders(in_use)
 
     async def _ask_holders(self, in_use: dict[str, list[tuple[int, str, int]]]) -> None:
@@ -175,9 +175,9 @@ class Muster:
             held = answers[name].ports if name in answers else []
             for protocol, address, port in theirs:
                 same = [each for each in held if each[0] == protocol and each[2] == port]
-                same.sort(key=lambda each: each[1] != address)
+                same.sort(key=lambda each: (each[1] != address, Family.of(each[1]) is not Family.of(address)))
                 program = next((each[3] for each in same if each[3]), "another program")
-                self._field.holders[name, Protocol(protocol), port] = program
+                self._field.holders[Protocol(protocol), address, port] = program
 
     def reports(self) -> tuple[HostReport, ...]:
         """What each host said of itself, or why it did not."""

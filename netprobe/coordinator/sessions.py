@@ -65,7 +65,7 @@ class Sessions:
         theirs: dict[str, dict[tuple[str, int, int, int], list[tuple[int, str]]]] = defaultdict(dict)
         for flow in self._field.testable(flows):
             if flow.port is not None:
-                what = flow.src_address, flow.port, *self._field.speeches[flow.dst, flow.port]
+                what = flow.src_address, flow.port, *self._field.speeches[flow.dst_address, flow.port]
                 theirs[flow.src].setdefault(what, []).append((flow.number, flow.dst_address))
         timeout_s = min(
             self._field.settings.timeout_s, _SESSION_S + self._volleys.slowest_rtt_s() * _ROUND_TRIPS
