@@ -10,7 +10,7 @@ import enum
 from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
-from netprobe.lab import Description, Fault, Hook, HostEntry, Network, Policy
+from netprobe.lab import ChainType, Description, Fault, Hook, HostEntry, Network, Policy
 from netprobe.model import Family, Role
 
 ROUTER: Final = "router"
@@ -49,13 +49,19 @@ class Action(enum.Enum):
     ACCEPT = "accept"
     DROP = "drop"
     NOTRACK = "notrack"
+    MASQUERADE = "masquerade"
 
 
 Does = Action | Reject
 
 
 class Packet(NamedTuple):
-    """A packet, or an ICMP error (`icmp`), from host to host."""
+    """
+    A packet, or an ICMP error (`icmp`), from host to host.
+
+    Where the router is one end, `behind` is the host in whose place it stands; so it is, once the router has
+    put that host in its place again.
+    """
 
     family: Family
     protocol: str
@@ -63,6 +69,7 @@ class Packet(NamedTuple):
     dst: str
     sport: int = 0
     dport: int = 0
+    behind: str = ""
 
 
 class Rule(NamedTuple):
@@ -154,6 +161,22 @@ class Untracked(NamedTuple):
         return Chain(Action.ACCEPT, rules, _BEFORE_CONNTRACK)
 
 
+class Handover(NamedTuple):
+    """The router hands the TCP connections of a host to another destination."""
+
+    src: str
+    dst: str
+    port: int
+    to: str
+
+    def nft(self, families: tuple[Family, ...]) -> Iterator[str]:
+        """The rules in nft's words."""
+        for family in families:
+            ip = "ip" if family is Family.IPV4 else "ip6"
+            src, dst, to = (f"${{{host}.{family.value}}}" for host in (self.src, self.dst, self.to))
+            yield f"{ip} saddr {src} {ip} daddr {dst} tcp dport {self.port} dnat to {to}"
+
+
 class WrongRoute(NamedTuple):
     """A route on a host, or on the router, that leads nowhere: its type says what the sender is told."""
 
@@ -173,6 +196,8 @@ class Net(NamedTuple):
     chains: Mapping[tuple[str, Hook], Chain]
     routes: tuple[WrongRoute, ...]
     untracked: Mapping[str, Untracked]
+    masquerade: tuple[Rule, ...] = ()
+    handovers: tuple[Handover, ...] = ()
 
     def chain(self, on: str, hook: Hook) -> Chain:
         """The chain at a hook; an empty one where there is none."""
@@ -188,6 +213,21 @@ class Net(NamedTuple):
     def is_tracked(self, on: str, packet: Packet) -> bool:
         """Whether the conntrack of a host, or of the router, sees a packet."""
         return on not in self.untracked or not self.untracked[on].matches(packet)
+
+    def masqueraded(self, packet: Packet) -> Packet:
+        """The first packet of a connection as it leaves the router."""
+        hides = any(rule.matches(packet, State.NEW) for rule in self.masquerade)
+        if hides and self.is_routed(packet.src, packet.dst) and self.is_tracked(ROUTER, packet):
+            return packet._replace(src=ROUTER, behind=packet.src)
+        return packet
+
+    def handed_to(self, packet: Packet) -> str | None:
+        """To whom the router hands the first packet of a connection, None where that goes its own way."""
+        if packet.protocol == "tcp" and self.is_tracked(ROUTER, packet):
+            for handover in self.handovers:
+                if handover[:3] == (packet.src, packet.dst, packet.dport):
+                    return handover.to
+        return None
 
     def is_routed(self, one: str, other: str) -> bool:
         """Whether packets between two hosts pass the router, and not only a bridge."""
@@ -209,6 +249,11 @@ class Net(NamedTuple):
             for on, hook, chain in chains
         ]
         faults += [
+            Fault(on=ROUTER, type=ChainType.NAT, hook=hook, nft=tuple(lines))
+            for hook, lines in self._translations().items()
+            if lines
+        ]
+        faults += [
             Fault(on=route.on, route=f"{route.type} ${{{route.to}.{route.family.value}}}")
             for route in self.routes
         ]
@@ -219,3 +264,11 @@ class Net(NamedTuple):
             networks=tuple(Network(name=name, hosts=hosts) for name, hosts in self.racks.items()),
             faults=tuple(faults),
         )
+
+    def _translations(self) -> dict[Hook, list[str]]:
+        return {
+            Hook.PREROUTING: [line for each in self.handovers for line in each.nft(self.families)],
+            Hook.POSTROUTING: [
+                line for rule in self.masquerade for line in rule.nft(self.families, Hook.POSTROUTING)
+            ],
+        }

@@ -13,6 +13,7 @@ from tests.lab.rules import (
     Action,
     Chain,
     Does,
+    Handover,
     Net,
     Reject,
     Rule,
@@ -23,6 +24,7 @@ from tests.lab.rules import (
 
 _TCP: Final = (179, 2379, 443, 5473, 6443)
 _UDP: Final = (4789, 8472, 51820, 51821)
+_VXLAN: Final = (4789, 8472)
 _ROUTES: Final = ("unreachable", "prohibit", "blackhole")
 _EARLY: Final = (-300, -150, 0)
 """Priorities at prerouting: before conntrack, between that and the translation of addresses, after both."""
@@ -63,7 +65,7 @@ class _Draw:
         if self._chance(0.7):
             chains[ROUTER, Hook.FORWARD] = self._chain(is_router=True)
         chains |= self._elsewhere()
-        return Net(
+        net = Net(
             seed=self._seed,
             hosts=hosts,
             families=self._families,
@@ -72,6 +74,11 @@ class _Draw:
             routes=self._routes(),
             untracked={name: self._untracked() for name in (*self._names, ROUTER) if self._chance(0.15)},
         )
+        if self._chance(0.15):
+            return net._replace(masquerade=(self._masquerade(),))
+        if self._chance(0.2):
+            return net._replace(handovers=self._handovers(net))
+        return net
 
     def _racks(self) -> dict[str, tuple[str, ...]]:
         """One or two bridges, or none; who is on none has a link of its own."""
@@ -162,6 +169,20 @@ class _Draw:
         if self._chance(0.2):
             rule = rule._replace(family=self._random.choice(self._families))
         return rule
+
+    def _masquerade(self) -> Rule:
+        """Not of what shares an entry with its opposite: with translated addresses it does so no more."""
+        rule = Rule(
+            Action.MASQUERADE, self._random.choice(["tcp", "udp"]), dst=self._random.choice(self._names)
+        )
+        return rule._replace(dports=self._some(_TCP if rule.protocol == "tcp" else _VXLAN, 2))
+
+    def _handovers(self, net: Net) -> tuple[Handover, ...]:
+        src, dst, to = self._random.sample(self._names, 3)
+        if not net.is_routed(src, dst) or not net.is_routed(src, to):
+            # Neighbours answer each other without the router, and nobody takes the handover back.
+            return ()
+        return tuple(Handover(src, dst, port, to) for port in sorted(self._some(_TCP, 3)))
 
     def _routes(self) -> tuple[WrongRoute, ...]:
         drawn = [self._route() for _ in range(self._random.choice([0, 0, 1, 1, 2]))]

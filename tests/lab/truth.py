@@ -27,9 +27,8 @@ _BACK: Final = (Segment.DESTINATION_EGRESS, Segment.RETURN_PATH, Segment.SOURCE_
 # Where taps see a packet: an arriving one before ingress, a leaving one after egress.
 _LEAVING: Final[tuple[Hook, ...]] = (Hook.OUTPUT, Hook.POSTROUTING, Hook.EGRESS)
 _ENTERING: Final = (Hook.INGRESS, Hook.PREROUTING, Hook.INPUT)
-_BRIDGED: Final = (Hook.INGRESS,)
-_ROUTED_BEFORE: Final = (Hook.INGRESS, Hook.PREROUTING)
-_ROUTED_AFTER: Final = (Hook.FORWARD, Hook.POSTROUTING)
+_ROUTED: Final = (Hook.FORWARD, Hook.POSTROUTING)
+_TRANSLATION: Final = -100  # NF_IP_PRI_NAT_DST
 _PROTOCOLS: Final = {Protocol.TCP: "tcp", Protocol.UDP: "udp", Protocol.IPIP: "4"}
 
 _SAID: Final = {
@@ -65,6 +64,11 @@ class Finding(NamedTuple):
 
 
 _OPEN: Final = Finding(Verdict.OPEN)
+
+
+def _taken_back(packet: Packet) -> Packet:
+    """A packet to the router as it goes on to the host in whose place that stands."""
+    return packet._replace(dst=packet.behind) if packet.dst == ROUTER else packet
 
 
 class Truth(NamedTuple):
@@ -122,24 +126,57 @@ class Model:
 
     def _after_source(self, flow: Flow, at_router: State) -> Finding:
         probe = self._probe(flow)
-        lost = self._crosses(probe, at_router, _THERE) or self._enters(probe, State.NEW, _THERE)
+        to = self._net.handed_to(probe)
+        if to is not None:
+            return self._handed_over(flow, probe, to)
+        lost = self._crosses(probe, at_router, _THERE)
+        if lost:
+            return lost
+        arriving = self._net.masqueraded(probe)
+        found = self._arrives(flow, probe, arriving)
+        return found if arriving == probe else found._replace(caveats=(Caveat.NAT,))
+
+    def _arrives(self, flow: Flow, probe: Packet, arriving: Packet) -> Finding:
+        lost = self._enters(arriving, State.NEW, _THERE)
         if lost or flow.protocol is not Protocol.TCP:
             return lost or _OPEN
-        answer = Packet(probe.family, "tcp", probe.dst, probe.src, probe.dport, probe.sport)
+        answer = self._answer(arriving)
         # The SYN-ACK, then the session: its request, and the answer to that.
-        for packet, segments in ((answer, _BACK), (probe, _THERE), (answer, _BACK)):
-            lost = self._leg(packet, State.KNOWN, segments)
-            if lost:
-                return lost
-        return _OPEN
-
-    def _leg(self, packet: Packet, state: State, segments: tuple[Segment, ...]) -> Finding | None:
-        """Where a packet is lost on its way from host to host, None where it is not."""
         return (
-            self._leaves(packet, state, segments)
-            or self._crosses(packet, state, segments)
-            or self._enters(packet, state, segments)
+            self._answered(answer)
+            or self._leaves(probe, State.KNOWN, _THERE)
+            or self._crosses(probe, State.KNOWN, _THERE)
+            or self._enters(arriving, State.KNOWN, _THERE)
+            or self._answered(answer)
+            or _OPEN
         )
+
+    @staticmethod
+    def _answer(probe: Packet) -> Packet:
+        return Packet(probe.family, "tcp", probe.dst, probe.src, probe.dport, probe.sport, probe.behind)
+
+    def _answered(self, answer: Packet) -> Finding | None:
+        return (
+            self._leaves(answer, State.KNOWN, _BACK)
+            or self._crosses(answer, State.KNOWN, _BACK)
+            or self._enters(_taken_back(answer), State.KNOWN, _BACK)
+        )
+
+    def _handed_over(self, flow: Flow, probe: Packet, to: str) -> Finding:
+        """What comes of a connection that another host gets, whose words come in the destination's name."""
+        handed = probe._replace(dst=to)
+        lost = self._crosses(probe, State.NEW, _THERE) or self._enters(handed, State.NEW, _THERE)
+        if lost:
+            if self._stops(to, _ENTERING, handed, State.NEW) is Reject.RESET:
+                # Nobody watches whether it leaves there: it must come.
+                is_heard = self._is_delivered(self._answer(handed), handed)
+                lost = Finding(Verdict.REJECTED if is_heard else Verdict.FILTERED)
+            return lost._replace(segment=Segment.PATH, by=flow.dst_address if lost.by else "")
+        answer = self._answer(handed)
+        if self._leaves(answer, State.KNOWN, _BACK) or self._crosses(answer, State.KNOWN, _BACK):
+            return Finding(Verdict.FILTERED, Segment.PATH)
+        is_held = registry()[flow.probe].between[1] in self._net.hosts[to]
+        return Finding(Verdict.INTERCEPTED if is_held else Verdict.REJECTED, Segment.PATH)
 
     def _cannot_be_injected(self, packet: Packet) -> bool:
         """Whether a packet does not even leave its source when it enters below the firewall there."""
@@ -156,17 +193,28 @@ class Model:
         return self._lost(packet.src, _LEAVING, packet, state, segments[0])
 
     def _crosses(self, packet: Packet, state: State, segments: tuple[Segment, ...]) -> Finding | None:
-        is_routed = self._net.is_routed(packet.src, packet.dst)
-        lost = self._lost(ROUTER, _ROUTED_BEFORE if is_routed else _BRIDGED, packet, state, segments[1])
-        if lost or not is_routed:
+        there = segments[1]
+        lost = self._lost(ROUTER, (Hook.INGRESS,), packet, state, there)
+        if lost or not self._net.is_routed(packet.src, packet.dst):
+            return lost
+        early, packet = self._translated(packet)
+        lost = self._lost(ROUTER, (Hook.PREROUTING,), early, state, there)
+        if lost:
             return lost
         route = self._net.route(ROUTER, packet.dst, packet.family)
         if route is not None:
             by = self._icmp(ROUTER, packet) if route in _ROUTERS_ROUTE else None
-            if by is None:
-                return Finding(Verdict.FILTERED, segments[1])
-            return Finding(_ROUTERS_ROUTE[route], segments[1], by)
-        return self._lost(ROUTER, _ROUTED_AFTER, packet, state, segments[1])
+            return (
+                Finding(Verdict.FILTERED, there) if by is None else Finding(_ROUTERS_ROUTE[route], there, by)
+            )
+        return self._lost(ROUTER, _ROUTED, packet, state, there)
+
+    def _translated(self, packet: Packet) -> tuple[Packet, Packet]:
+        """A packet at the router's chain at prerouting, and after that."""
+        to = self._net.handed_to(packet)
+        inside = packet._replace(dst=to) if to is not None else _taken_back(packet)
+        is_early = self._net.chain(ROUTER, Hook.PREROUTING).priority < _TRANSLATION
+        return packet if is_early else inside, inside
 
     def _enters(self, packet: Packet, state: State, segments: tuple[Segment, ...]) -> Finding | None:
         return self._lost(packet.dst, _ENTERING, packet, state, segments[2])
@@ -198,10 +246,11 @@ class Model:
 
     def _icmp(self, refuser: str, packet: Packet) -> str | None:
         """Who the sender of a packet hears refuse it by ICMP, None where it hears nothing."""
-        error = Packet(packet.family, "icmp", refuser, packet.src)
+        error = Packet(packet.family, "icmp", refuser, packet.src, behind=packet.behind)
         if not self._is_delivered(error, packet):
             return None
-        if refuser == ROUTER:
+        if refuser in (ROUTER, packet.behind):
+            # The router speaks for itself, or for whom it stands in the place of.
             return self._topology.stations[packet.src].subnet.gateway(packet.family)
         return self._address(refuser, packet)
 
@@ -211,7 +260,7 @@ class Model:
 
         One from the destination's firewall is seen when it leaves there, whatever becomes of it then.
         """
-        reset = Packet(packet.family, "tcp", packet.dst, packet.src, packet.dport, packet.sport)
+        reset = self._answer(packet)
         if refuser == ROUTER:
             return "" if self._is_sent(ROUTER, reset, packet) else None
         if refuser == packet.src:
@@ -239,11 +288,15 @@ class Model:
             return False
         if packet.src in (ROUTER, packet.dst):
             return True
-        if not self._net.is_routed(packet.src, packet.dst):
-            return self._stops(ROUTER, _BRIDGED, packet, State.KNOWN) is None
         state = State.KNOWN if self._net.is_tracked(ROUTER, about) else State.INVALID
+        if self._stops(ROUTER, (Hook.INGRESS,), packet, state) is not None:
+            return False
+        if not self._net.is_routed(packet.src, packet.dst):
+            return True
+        early, packet = self._translated(packet)
         is_routed = self._net.route(ROUTER, packet.dst, packet.family) is None
-        return is_routed and self._stops(ROUTER, _ROUTED_BEFORE + _ROUTED_AFTER, packet, state) is None
+        stops = self._stops(ROUTER, (Hook.PREROUTING,), early, state)
+        return is_routed and stops is None and self._stops(ROUTER, _ROUTED, packet, state) is None
 
     def _address(self, host: str, packet: Packet) -> str:
         return self._topology.stations[host].addresses[packet.family]
