@@ -21,6 +21,8 @@ _TABLES = (
     ("udp", 17, socket.AF_INET),
     ("udp6", 17, socket.AF_INET6),
 )
+_TUNNELS = ("vxlan", "wireguard", "geneve", "gtp", "bareudp")
+"""Kinds of devices for which the kernel itself holds a UDP port."""
 _TCP_LISTEN = "0A"  # linux/include/net/tcp_states.h
 _MAX_PROCESSES = 20000
 
@@ -59,7 +61,7 @@ def facts(request: "dict[str, object]") -> "dict[str, object]":
         "addresses": addresses,
         "links": sorted(links.values(), key=lambda link: str(link["name"])),
         "routes": routes,
-        "ports": _ports(wanted),
+        "ports": _ports(wanted, [str(link["name"]) for link in links.values() if link["kind"] in _TUNNELS]),
     }
 
 
@@ -87,8 +89,12 @@ def _route(handle: netlink.Netlink, peer: str, links: "dict[int, dict[str, objec
     }
 
 
-def _ports(wanted: "set[tuple[int, int]]") -> "list[list[object]]":
-    """Who holds each wanted port: [protocol, address, port, program or "" where that cannot be told]."""
+def _ports(wanted: "set[tuple[int, int]]", tunnels: "list[str]") -> "list[list[object]]":
+    """
+    Who holds each wanted port: [protocol, address, port, program or "" where that cannot be told].
+
+    A UDP port that no process holds is the kernel's own, if there are tunnel devices.
+    """
     held = []
     # The kernel walks all its connections for each of these tables.
     for table, protocol, family in _TABLES if wanted else ():
@@ -96,9 +102,9 @@ def _ports(wanted: "set[tuple[int, int]]") -> "list[list[object]]":
             if (protocol, port) in wanted:
                 held.append((protocol, address, port, inode))
     programs = _programs({inode for _protocol, _address, _port, inode in held if inode})
+    nobody = {17: f"the kernel ({', '.join(sorted(tunnels))})"} if tunnels else {}
     return [
-        # A socket without an inode is the kernel's own: a tunnel device, say.
-        [protocol, address, port, programs.get(inode, "") if inode else "kernel"]
+        [protocol, address, port, programs.get(inode, nobody.get(protocol, ""))]
         for protocol, address, port, inode in held
     ]
 

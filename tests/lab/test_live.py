@@ -7,12 +7,13 @@ kernel's own VXLAN device.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import select
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Final
 
@@ -271,3 +272,90 @@ def _session(lab: Lab, directory: Path) -> str:
     """What BIRD says of the session at `b`: since when, in which state; without its timers."""
     text = lab.run("b", ["birdc", "-s", str(directory / "b.ctl"), "show", "protocols", "all", "peer"]).stdout
     return re.sub(r"[0-9.]+/[0-9]+", "", text)
+
+
+INNER: Final = {"vxlan0": "198.18.0.", "vxlan6": "198.18.6."}  # RFC 2544
+FOREIGN_MAC: Final = "026e70000002"
+HOST, BROADCAST, OTHER_HOST = 0, 1, 3  # linux/if_packet.h
+
+# Says "ready", and of each frame that a device receives for whom the kernel takes it to be, and its header.
+_SNIFFER: Final = """
+import socket, sys
+with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)) as tap:
+    tap.bind((sys.argv[1], 3))
+    print("ready", flush=True)
+    while True:
+        data, (_name, _protocol, kind, *_) = tap.recvfrom(2000)
+        if kind != 4:
+            print("frame", kind, data[:14].hex(), data[-7:] == b"control", flush=True)
+"""
+_CONTROL: Final = """
+import socket, sys
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+    sender.sendto(b"control", (sys.argv[1], 9))
+"""
+
+
+@pytest.fixture
+def overlay() -> Iterator[Lab]:
+    """Two nodes with a VXLAN device for each family, as Calico makes them, whose inner networks work."""
+    with Lab(describe("{name: two nodes of a VXLAN overlay, hosts: [a, b]}")) as lab:
+        for number, (name, peer) in enumerate((("a", "b"), ("b", "a")), start=1):
+            ends = zip(lab.hosts[name].addresses.values(), lab.hosts[peer].addresses.values(), strict=True)
+            for device, (local, remote) in zip(INNER, ends, strict=True):
+                vxlan = ["type", "vxlan", "id", "4096", "dstport", "4789", "local", local, "nolearning"]
+                lab.run(name, ["ip", "link", "add", device, *vxlan])
+                lab.run(name, ["sysctl", "-qw", f"net.ipv6.conf.{device}.disable_ipv6=1"])
+                lab.run(name, ["ip", "address", "add", f"{INNER[device]}{number}/24", "dev", device])
+                lab.run(name, ["ip", "link", "set", device, "up"])
+                everybody = ["bridge", "fdb", "append", "00:00:00:00:00:00", "dev", device]
+                lab.run(name, [*everybody, "dst", remote])
+        yield lab
+
+
+def _received(lab: Lab, on: str, device: str) -> Mapping[str, int]:
+    """What a device has received, by the kernel's own count."""
+    (link,) = json.loads(lab.run(on, ["ip", "-s", "-j", "link", "show", device]).stdout)
+    received: dict[str, int] = link["stats64"]["rx"]
+    return received
+
+
+def test_a_vxlan_device_of_the_kernel_hands_nothing_to_its_network(overlay: Lab) -> None:
+    """
+    It unwraps what has its VNI, and finds each frame to be for another host: the end of it.
+
+    A real packet of the overlay, which comes after three runs, is the first that is meant for anybody there.
+    """
+    ends = [("a", "vxlan0"), ("a", "vxlan6"), ("b", "vxlan0"), ("b", "vxlan6")]
+    sniffers = {
+        end: Lines(
+            overlay.popen(end[0], [sys.executable, "-c", _SNIFFER, end[1]], stdout=subprocess.PIPE).stdout
+        )
+        for end in ends
+    }
+    for sniffer in sniffers.values():
+        sniffer.find("^ready$")
+    runs = [probe(overlay) for _ in range(RUNS)]
+    received = {end: _received(overlay, *end) for end in ends}
+    for name, peer_number in (("a", 2), ("b", 1)):
+        for network in INNER.values():
+            overlay.run(name, [sys.executable, "-c", _CONTROL, f"{network}{peer_number}"])
+
+    for run in runs:
+        assert {Verdict.OPEN} == {cell.judgement.verdict for cell in run.cells}
+        for cell in run.cells:
+            is_held = cell.flow.port == 4789
+
+            assert is_held == (Caveat.PORT_IN_USE in cell.judgement.caveats)
+            assert is_held == ("the kernel (vxlan0, vxlan6) holds the port" in cell.judgement.detail)
+    for end, sniffer in sniffers.items():
+        ours, frame = 0, sniffer.find("^frame")
+        while f"frame {OTHER_HOST} {FOREIGN_MAC}" in frame:
+            ours += 1
+            frame = sniffer.find("^frame")
+
+        # Then ARP and the packet of the test itself, in whatever order the four of them crossed.
+        assert re.match(f"frame ({HOST}|{BROADCAST}) ", frame)
+        assert 0 < ours == received[end]["packets"]
+        assert 0 == received[end]["errors"] == received[end]["dropped"]
+        assert "True" in sniffer.find("^frame 0 .* True$")
