@@ -92,8 +92,12 @@ def _runs(pid: int) -> bool:
 
 def _children() -> set[int]:
     """The direct children of this process, of whichever thread, that still run."""
-    lists = (each.read_text().split() for each in Path("/proc/self/task").glob("*/children"))
-    return {int(pid) for pids in lists for pid in pids if _runs(int(pid))}
+    while True:
+        threads = os.listdir("/proc/self/task")  # noqa: PTH208 (which would leave out one that ends meanwhile)
+        # A thread that was joined may be there still, and end now: another one has its children then.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            lists = [Path(f"/proc/self/task/{thread}/children").read_text().split() for thread in threads]
+            return {int(pid) for pids in lists for pid in pids if _runs(int(pid))}
 
 
 def _is_marked(pid: int) -> bool:
