@@ -23,10 +23,11 @@ import yaml
 from netprobe import coordinator
 from netprobe.lab import Lab
 from netprobe.lab.expectations import label
-from netprobe.model import Caveat, Cell, Verdict
+from netprobe.model import Caveat, Cell, Run, Verdict
 from netprobe.plan import Settings
+from tests.lab.probing import Held, evidence
 from tests.lab.seeds import network
-from tests.lab.truth import Finding, Model, Truth
+from tests.lab.truth import Model, Truth
 
 _RATIONED = "refusals may have been rationed"
 
@@ -44,22 +45,33 @@ class Result(msgspec.Struct):
     held: dict[str, int] = {}
 
 
-def run(seed: int) -> Result:
+def probe(seed: int) -> Result:
     """Build the lab of a seed, probe it, and compare."""
-    net = network(seed)
-    model = Model(net)
+    return trio.run(probed, seed)
+
+
+async def probed(seed: int) -> Result:
+    """The same, beside whatever else goes on."""
     started = time.monotonic()
     try:
-        with Lab(net.description()) as lab:
-            found = trio.run(coordinator.run, lab.inventory(), Settings())
+        with Lab(network(seed).description()) as lab:
+            run = await coordinator.run(lab.inventory(), Settings())
     except Exception:  # noqa: BLE001 (one seed that fails must not hide what others find)
         return Result(seed, wrong=[traceback.format_exc()])
-    result = Result(seed, cells=len(found.cells), seconds=time.monotonic() - started)
+    result = compared(seed, run)
+    result.seconds = time.monotonic() - started
+    return result
+
+
+def compared(seed: int, run: Run) -> Result:
+    """What a run in the lab of a seed found, against the model."""
+    model = Model(network(seed))
+    result = Result(seed, cells=len(run.cells))
     held: Counter[str] = Counter()
-    for cell in found.cells:
+    for cell in run.cells:
         truth = model.truth(cell.flow)
-        held[_words(truth.found)] += 1
-        if _finding(cell) == truth.found:
+        held[str(truth.found._replace(by="", caveats=()))] += 1
+        if Held.of(cell) == truth.found:
             is_marked = Caveat.STATE_ASSISTED in truth.found.caveats
             result.assisted += is_marked and truth.found._replace(caveats=()) != truth.fresh
             result.hindered += not is_marked and truth.found != truth.fresh
@@ -71,27 +83,17 @@ def run(seed: int) -> Result:
     return result
 
 
-def _words(finding: Finding) -> str:
-    return str(finding._replace(by="", caveats=()))
-
-
-def _finding(cell: Cell) -> Finding:
-    judgement = cell.judgement
-    return Finding(judgement.verdict, judgement.segment, judgement.by, judgement.caveats)
-
-
 def _is_rationed(cell: Cell, truth: Truth) -> bool:
     """Whether a refusal went unheard, and the cell says that it may have: nobody has all the time."""
     spoken = truth.found.verdict in (Verdict.REJECTED, Verdict.UNREACHABLE)
     silent = truth.found._replace(verdict=Verdict.FILTERED, by="")
-    return spoken and _finding(cell) == silent and _RATIONED in cell.judgement.detail
+    return spoken and Held.of(cell) == silent and _RATIONED in cell.judgement.detail
 
 
 def _mistake(cell: Cell, truth: Truth) -> str:
-    evidence = msgspec.json.encode(cell.evidence, enc_hook=str).decode()
     return (
-        f"{label(cell.flow)}: expected {truth.found}, found {_finding(cell)} ({cell.judgement.detail})\n"
-        f"    evidence {evidence}"
+        f"{label(cell.flow)}: expected {truth.found}, found {Held.of(cell)} ({cell.judgement.detail})\n"
+        f"    evidence {evidence(cell)}"
     )
 
 
@@ -115,7 +117,7 @@ def main(seeds: int, first: int, jobs: int) -> None:
     # Labs work with threads in namespaces: each gets a fresh process, not the fork of a busy one.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context) as pool:
-        for done in as_completed([pool.submit(run, seed) for seed in range(first, first + seeds)]):
+        for done in as_completed([pool.submit(probe, seed) for seed in range(first, first + seeds)]):
             result = done.result()
             results.append(result)
             if result.wrong:

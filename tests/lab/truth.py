@@ -19,6 +19,7 @@ from netprobe.lab import Hook
 from netprobe.lab.topology import topology
 from netprobe.model import Caveat, Flow, Protocol, Segment, Verdict
 from netprobe.probes import registry
+from tests.lab.probing import Held
 from tests.lab.rules import ROUTER, Action, Does, Net, Packet, Reject, State
 
 _EPHEMERAL: Final = 61000
@@ -47,23 +48,7 @@ _OWN_ROUTE: Final = {
 _ROUTERS_ROUTE: Final = {"unreachable": Verdict.UNREACHABLE, "prohibit": Verdict.REJECTED}
 
 
-class Finding(NamedTuple):
-    """What a cell must hold."""
-
-    verdict: Verdict
-    segment: Segment | None = None
-    by: str = ""
-    caveats: tuple[Caveat, ...] = ()
-
-    def __str__(self) -> str:
-        """As a description of a lab has it."""
-        where = f" @ {self.segment.value}" if self.segment else ""
-        by = f" by {self.by}" if self.by else ""
-        caveats = "".join(f" +{caveat.value}" for caveat in self.caveats)
-        return f"{self.verdict.value}{where}{by}{caveats}"
-
-
-_OPEN: Final = Finding(Verdict.OPEN)
+_OPEN: Final = Held(Verdict.OPEN)
 
 
 def _taken_back(packet: Packet) -> Packet:
@@ -74,8 +59,8 @@ def _taken_back(packet: Packet) -> Packet:
 class Truth(NamedTuple):
     """What a cell must hold; `fresh` is the network's truth where a state on the way changes what is seen."""
 
-    found: Finding
-    fresh: Finding
+    found: Held
+    fresh: Held
 
 
 class Model:
@@ -103,7 +88,7 @@ class Model:
             found = found._replace(caveats=(Caveat.STATE_ASSISTED,))
         return Truth(found, fresh)
 
-    def _may_be_assisted(self, found: Finding, probe: Packet, port: int | None) -> bool:
+    def _may_be_assisted(self, found: Held, probe: Packet, port: int | None) -> bool:
         """Whether a run cannot know that no state took the probe where it came."""
         if found.segment not in (None, Segment.DESTINATION_INGRESS):
             return False
@@ -124,7 +109,7 @@ class Model:
         sport = port if same else _EPHEMERAL if port else 0
         return Packet(flow.family, _PROTOCOLS[flow.protocol], flow.src, flow.dst, sport, port)
 
-    def _after_source(self, flow: Flow, at_router: State) -> Finding:
+    def _after_source(self, flow: Flow, at_router: State) -> Held:
         probe = self._probe(flow)
         to = self._net.handed_to(probe)
         if to is not None:
@@ -136,7 +121,7 @@ class Model:
         found = self._arrives(flow, probe, arriving)
         return found if arriving == probe else found._replace(caveats=(Caveat.NAT,))
 
-    def _arrives(self, flow: Flow, probe: Packet, arriving: Packet) -> Finding:
+    def _arrives(self, flow: Flow, probe: Packet, arriving: Packet) -> Held:
         lost = self._enters(arriving, State.NEW, _THERE)
         if lost or flow.protocol is not Protocol.TCP:
             return lost or _OPEN
@@ -155,14 +140,14 @@ class Model:
     def _answer(probe: Packet) -> Packet:
         return Packet(probe.family, "tcp", probe.dst, probe.src, probe.dport, probe.sport, probe.behind)
 
-    def _answered(self, answer: Packet) -> Finding | None:
+    def _answered(self, answer: Packet) -> Held | None:
         return (
             self._leaves(answer, State.KNOWN, _BACK)
             or self._crosses(answer, State.KNOWN, _BACK)
             or self._enters(_taken_back(answer), State.KNOWN, _BACK)
         )
 
-    def _handed_over(self, flow: Flow, probe: Packet, to: str) -> Finding:
+    def _handed_over(self, flow: Flow, probe: Packet, to: str) -> Held:
         """What comes of a connection that another host gets, whose words come in the destination's name."""
         handed = probe._replace(dst=to)
         lost = self._crosses(probe, State.NEW, _THERE) or self._enters(handed, State.NEW, _THERE)
@@ -170,29 +155,29 @@ class Model:
             if self._stops(to, _ENTERING, handed, State.NEW) is Reject.RESET:
                 # Nobody watches whether it leaves there: it must come.
                 is_heard = self._is_delivered(self._answer(handed), handed)
-                lost = Finding(Verdict.REJECTED if is_heard else Verdict.FILTERED)
+                lost = Held(Verdict.REJECTED if is_heard else Verdict.FILTERED)
             return lost._replace(segment=Segment.PATH, by=flow.dst_address if lost.by else "")
         answer = self._answer(handed)
         if self._leaves(answer, State.KNOWN, _BACK) or self._crosses(answer, State.KNOWN, _BACK):
-            return Finding(Verdict.FILTERED, Segment.PATH)
+            return Held(Verdict.FILTERED, Segment.PATH)
         is_held = registry()[flow.probe].between[1] in self._net.hosts[to]
-        return Finding(Verdict.INTERCEPTED if is_held else Verdict.REJECTED, Segment.PATH)
+        return Held(Verdict.INTERCEPTED if is_held else Verdict.REJECTED, Segment.PATH)
 
     def _cannot_be_injected(self, packet: Packet) -> bool:
         """Whether a packet does not even leave its source when it enters below the firewall there."""
         is_routed = self._net.route(packet.src, packet.dst, packet.family) is None
         return not is_routed or self._stops(packet.src, (Hook.EGRESS,), packet, State.NEW) is not None
 
-    def _leaves(self, packet: Packet, state: State, segments: tuple[Segment, ...]) -> Finding | None:
+    def _leaves(self, packet: Packet, state: State, segments: tuple[Segment, ...]) -> Held | None:
         route = self._net.route(packet.src, packet.dst, packet.family)
         if route is not None:
             if segments is _BACK:
                 # The kernel answers for nobody: nothing is sent, and nobody is told.
-                return Finding(Verdict.FILTERED, segments[0])
-            return Finding(_OWN_ROUTE[route], segments[0], self._address(packet.src, packet))
+                return Held(Verdict.FILTERED, segments[0])
+            return Held(_OWN_ROUTE[route], segments[0], self._address(packet.src, packet))
         return self._lost(packet.src, _LEAVING, packet, state, segments[0])
 
-    def _crosses(self, packet: Packet, state: State, segments: tuple[Segment, ...]) -> Finding | None:
+    def _crosses(self, packet: Packet, state: State, segments: tuple[Segment, ...]) -> Held | None:
         there = segments[1]
         lost = self._lost(ROUTER, (Hook.INGRESS,), packet, state, there)
         if lost or not self._net.is_routed(packet.src, packet.dst):
@@ -204,9 +189,7 @@ class Model:
         route = self._net.route(ROUTER, packet.dst, packet.family)
         if route is not None:
             by = self._icmp(ROUTER, packet) if route in _ROUTERS_ROUTE else None
-            return (
-                Finding(Verdict.FILTERED, there) if by is None else Finding(_ROUTERS_ROUTE[route], there, by)
-            )
+            return Held(Verdict.FILTERED, there) if by is None else Held(_ROUTERS_ROUTE[route], there, by)
         return self._lost(ROUTER, _ROUTED, packet, state, there)
 
     def _translated(self, packet: Packet) -> tuple[Packet, Packet]:
@@ -216,12 +199,12 @@ class Model:
         is_early = self._net.chain(ROUTER, Hook.PREROUTING).priority < _TRANSLATION
         return packet if is_early else inside, inside
 
-    def _enters(self, packet: Packet, state: State, segments: tuple[Segment, ...]) -> Finding | None:
+    def _enters(self, packet: Packet, state: State, segments: tuple[Segment, ...]) -> Held | None:
         return self._lost(packet.dst, _ENTERING, packet, state, segments[2])
 
     def _lost(
         self, on: str, hooks: tuple[Hook, ...], packet: Packet, state: State, segment: Segment
-    ) -> Finding | None:
+    ) -> Held | None:
         does = self._stops(on, hooks, packet, state)
         if does is None:
             return None
@@ -231,8 +214,8 @@ class Model:
         elif isinstance(does, Reject):
             by = self._icmp(on, packet)
         if by is None or not isinstance(does, Reject):
-            return Finding(Verdict.FILTERED, segment)
-        return Finding(_SAID[does], segment, by)
+            return Held(Verdict.FILTERED, segment)
+        return Held(_SAID[does], segment, by)
 
     def _stops(self, on: str, hooks: tuple[Hook, ...], packet: Packet, state: State) -> Does | None:
         """What the first of the hooks that does not accept a packet does with it."""
