@@ -413,6 +413,52 @@ def test_a_request_of_anything_gets_one_answer(agent: Agent, verb: str, data: st
     assert "the agent failed" not in answer.get("error", "")
 
 
+def _line(verb: str, number: int, edits: Sequence[tuple[float, bytes, int]]) -> bytes:
+    """
+    A request as it is sent, damaged: at places of it, bytes instead of some others.
+
+    What says how long it takes stands at its beginning, which nothing happens to.
+    """
+    fields = REQUESTS[verb]
+    head = json.dumps({"id": number, "verb": verb} | {key: fields[key] for key in SLOW & fields.keys()})
+    tail = json.dumps({key: value for key, value in fields.items() if key not in SLOW}).encode()
+    for place, data, taken in edits:
+        at = int(place * len(tail))
+        tail = tail[:at] + data + tail[at + taken :]
+    return head.encode()[:-1] + b", " + tail[1:]
+
+
+DAMAGE: Final = st.tuples(
+    st.floats(0, 1),
+    st.binary(max_size=3).filter(lambda data: b"\n" not in data)
+    | st.sampled_from(
+        [b"0", b"9", b"-", b".", b"e9", b'"', b"[", b"]", b"{", b"}", b",", b":", b"null", b"\\"]
+    ),
+    st.integers(0, 3),
+)
+
+
+@pytest.mark.lab
+@many
+@given(st.sampled_from(sorted(REQUESTS)), st.lists(DAMAGE, min_size=1, max_size=4))
+def test_a_line_that_was_damaged_gets_one_answer(
+    agent: Agent, verb: str, edits: list[tuple[float, bytes, int]]
+) -> None:
+    """Whether it is a request still or not: a result or an error, and the agent goes on."""
+    agent.send("facts")
+    number = agent.send("facts") + 1
+    agent._numbers = number
+    agent.write(_line(verb, number, edits) + b"\n")
+    last = agent.send("facts")
+    messages = [agent.line() for _ in range(4)]
+    ids = [message["id"] for message in messages]
+    (answer,) = (message for message in messages if message["id"] in (number, None))
+
+    assert {number - 2, number - 1, last} == set(ids) - {number, None}
+    assert ("ok" in answer) != ("error" in answer)
+    assert "the agent failed" not in answer.get("error", "")
+
+
 @pytest.mark.lab
 def test_five_thousand_empty_volleys_are_fired(agent: Agent) -> None:
     """A chain of nothing does not nest."""
