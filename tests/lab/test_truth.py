@@ -361,8 +361,11 @@ def test_connections_that_another_host_gets() -> None:
     handovers = (Handover("a", "b", 179, "c"),)
     drop, refuse = (Chain(ACCEPT, (Rule(does, "tcp", dports=BGP),)) for does in (DROP, Reject.PORT))
     answers = Chain(ACCEPT, (Rule(DROP, "tcp", sports=FROM_BGP),))
+    reset = {("c", Hook.INPUT): Chain(ACCEPT, (Rule(Reject.RESET, "tcp", dports=BGP),))}
 
     assert Held(Verdict.INTERCEPTED, Segment.PATH) == bgp(net(handovers=handovers))
+    assert Held(Verdict.REJECTED, Segment.PATH) == bgp(net(reset, handovers=handovers))
+    assert filtered(Segment.PATH) == bgp(net({**reset, (ROUTER, Hook.FORWARD): drop}, handovers=handovers))
     assert Held(Verdict.INTERCEPTED, Segment.PATH) == bgp(net({("b", Hook.INPUT): drop}, handovers=handovers))
     assert filtered(Segment.PATH) == bgp(net({("c", Hook.INPUT): drop}, handovers=handovers))
     assert filtered(Segment.PATH) == bgp(net({("c", Hook.OUTPUT): answers}, handovers=handovers))

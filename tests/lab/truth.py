@@ -150,12 +150,13 @@ class Model:
     def _handed_over(self, flow: Flow, probe: Packet, to: str) -> Held:
         """What comes of a connection that another host gets, whose words come in the destination's name."""
         handed = probe._replace(dst=to)
-        lost = self._crosses(probe, State.NEW, _THERE) or self._enters(handed, State.NEW, _THERE)
+        lost = self._crosses(probe, State.NEW, _THERE)
+        if not lost and self._stops(to, _ENTERING, handed, State.NEW) is Reject.RESET:
+            # Nobody watches whether it leaves there: it must come.
+            is_heard = self._is_delivered(self._answer(handed), handed)
+            return Held(Verdict.REJECTED if is_heard else Verdict.FILTERED, Segment.PATH)
+        lost = lost or self._enters(handed, State.NEW, _THERE)
         if lost:
-            if self._stops(to, _ENTERING, handed, State.NEW) is Reject.RESET:
-                # Nobody watches whether it leaves there: it must come.
-                is_heard = self._is_delivered(self._answer(handed), handed)
-                lost = Held(Verdict.REJECTED if is_heard else Verdict.FILTERED)
             return lost._replace(segment=Segment.PATH, by=flow.dst_address if lost.by else "")
         answer = self._answer(handed)
         if self._leaves(answer, State.KNOWN, _BACK) or self._crosses(answer, State.KNOWN, _BACK):
