@@ -10,15 +10,19 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import pytest
 import trio
 
+import netprobe
 from netprobe import wire
 from netprobe.model import Host
 from netprobe.session import HostLostError, Session
@@ -27,6 +31,29 @@ from tests.transports import programs
 
 TIMEOUT_S: Final = 20.0
 SHORT_S: Final = 0.3
+
+ROOT_DIRECTORY: Final = Path(netprobe.__file__).parents[1]
+COORDINATOR: Final = """
+import sys
+import msgspec, trio
+from netprobe import wire
+from netprobe.model import Host
+from netprobe.session import Session
+
+async def main():
+    session = Session(msgspec.json.decode(sys.argv[1], type=Host))
+    async with trio.open_nursery() as nursery:
+        await session.start(nursery)
+        await session.request("facts", wire.AskFacts(), wire.Facts, 10)
+        if sys.argv[2]:
+            waiting = wire.Collect(expect=1, within=60)
+            nursery.start_soon(session.request, "collect", waiting, wire.Collected, 60)
+            await trio.testing.wait_all_tasks_blocked(0.05)
+        print("ready", flush=True)
+
+import trio.testing
+trio.run(main)
+"""
 
 MakeHost = Callable[[tuple[str, ...]], Host]
 
@@ -195,6 +222,25 @@ class Conformance:
                     os.kill(int(path.read_text()), blow)
 
         assert time.monotonic() - started < TIMEOUT_S / 2
+
+    @pytest.mark.parametrize("is_busy", [False, True])
+    def test_an_agent_ends_with_its_coordinator(
+        self, host: MakeHost, tmp_path: Path, *, is_busy: bool
+    ) -> None:
+        """Which is killed, and has no time to tell anybody."""
+        path = tmp_path / "pid"
+        reached = msgspec.json.encode(host(programs.with_number_in(path)), enc_hook=lambda each: each.value)
+        argv = [sys.executable, "-c", COORDINATOR, reached.decode(), "busy" if is_busy else ""]
+        with (
+            killed_at_last(path),
+            subprocess.Popen(argv, stdout=subprocess.PIPE, cwd=ROOT_DIRECTORY) as coordinator,
+        ):
+            assert coordinator.stdout is not None
+            said = coordinator.stdout.readline()
+            coordinator.kill()
+
+            assert b"ready\n" == said
+            assert is_gone(int(path.read_text()))
 
     @staticmethod
     async def _ask_in_vain(session: Session, blow: signal.Signals) -> None:
