@@ -85,8 +85,10 @@ def truth(lab: Lab) -> dict[Flow, Found]:
     return of_the_honest(run)
 
 
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("style", ["lies", "junk", "noise"])
+@pytest.mark.parametrize(
+    ("style", "seed"),
+    [(style, seed) for style, seeds in (("lies", 2), ("junk", 4), ("noise", 4)) for seed in range(seeds)],
+)
 def test_a_liar_is_not_believed_about_others(
     lab: Lab, truth: dict[Flow, Found], style: str, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
