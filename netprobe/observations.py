@@ -20,6 +20,9 @@ from netprobe.template import Kind
 LEFT, INTERFACE, SOCKET = "left", "interface", "socket"
 """The points of a host at which its taps see packets."""
 
+_REPEATED_US: Final = 1_000_000
+"""When Linux sends a SYN-ACK again (TCP_TIMEOUT_INIT, RFC 6298 §2)."""
+
 NOTHING, CONNECTED, ANSWERED = 0, 1, 2
 """How far a session came at its connecting end."""
 
@@ -114,9 +117,13 @@ class Observations:
             self.rst_ttl.update((number, ttl) for number in numbers if self._begins(number, host))
 
     def took(self, host: str, rtts: Iterable[tuple[int, int]]) -> None:
-        """Note the time, in microseconds, that flows from a host took to be answered; the shortest counts."""
+        """
+        Note the time, in microseconds, that flows from a host took to be answered; the shortest counts.
+
+        An answer after a second may be a repeated one, whose first was lost: that tells nothing of the way.
+        """
         for number, rtt_us in rtts:
-            if self._begins(number, host):
+            if rtt_us < _REPEATED_US and self._begins(number, host):
                 self.rtt_us[number] = min(rtt_us, self.rtt_us.get(number, rtt_us))
 
     def failed(self, host: str, name: str, masks: Iterable[tuple[int, int]]) -> None:

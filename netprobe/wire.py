@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from netprobe.bpf import Instruction
-from netprobe.template import Kind, Sight, Template
+from netprobe.template import ATTEMPT_BITS, Kind, Sight, Template
 
 PROTOCOL: Final = 1
 MAX_LINE_BYTES: Final = 256 << 20
@@ -161,10 +161,12 @@ def source_port(flow: int, attempt: int, ports: tuple[int, int, int]) -> int:
     """
     The source port that an agent gives to an attempt of a flow, where the template leaves it open.
 
-    Neighbouring attempts lie far apart in the range, so that a hash over ports spreads them.
+    Neighbouring attempts lie far apart in the range, so that a hash over ports spreads them. Ports that serve
+    several attempts are none of those that serve one: they must not find its connection half open.
     """
     low, span, same_port = ports
-    return low + (flow * 31 + attempt // same_port * 7919) % span
+    place = attempt // same_port + (same_port - 1 << ATTEMPT_BITS)
+    return low + (flow * 31 + place * 7919) % span
 
 
 class Fired(msgspec.Struct):

@@ -89,6 +89,20 @@ def test_a_probe_that_another_host_got_was_delivered_elsewhere() -> None:
     assert {UDP.number: {"c"}} == seen.elsewhere
 
 
+def test_an_answer_after_a_second_measures_nothing() -> None:
+    """
+    The first one may have been lost: Linux sends a SYN-ACK again after a second.
+    """
+    seen = sent(1)
+    seen.took("a", [(TCP.number, 1_000_000)])
+
+    assert {} == seen.rtt_us
+
+    seen.took("a", [(TCP.number, 999_999)])
+
+    assert {TCP.number: 999_999} == seen.rtt_us
+
+
 def _says_everything(seen: Observations, host: str, numbers: Iterable[int]) -> None:
     """A host says whatever can be said, about flows of these numbers."""
     numbers = tuple(numbers)

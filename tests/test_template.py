@@ -297,6 +297,17 @@ def test_a_burst_leaves_from_many_source_ports() -> None:
     assert len({port % 2 for port in ports}) == 2
 
 
+def test_ports_of_several_packets_are_none_of_those_of_one() -> None:
+    """
+    A SYN from the port of a connection that is half open gets no answer of its own.
+    """
+    once, thrice = (
+        {wire.source_port(17, attempt, (*SOURCE_PORTS, same)) for attempt in range(64)} for same in (1, 3)
+    )
+
+    assert not once & thrice
+
+
 def test_every_sight_of_a_probe_reads_the_tag_where_the_template_has_it() -> None:
     """
     Written at an offset from the packet's beginning, read at one from its transport header.

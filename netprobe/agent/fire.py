@@ -75,7 +75,8 @@ class Volley:
 
     def source_port(self, attempt: int, shot: Shot) -> int:
         """The source port of a packet, where its template leaves it open; the coordinator counts alike."""
-        return self._low + (shot.flow * 31 + attempt // self._same_port * 7919) % self._span
+        place = attempt // self._same_port + (self._same_port - 1 << ATTEMPT_BITS)
+        return self._low + (shot.flow * 31 + place * 7919) % self._span
 
 
 def _shots(values: "list[object]", templates: "list[Template]") -> "Iterator[Shot]":

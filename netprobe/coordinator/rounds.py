@@ -35,7 +35,7 @@ from netprobe.coordinator.muster import Muster
 from netprobe.coordinator.progress import Progress
 from netprobe.coordinator.state import State
 from netprobe.coordinator.volleys import KERNEL, LINK, SPOKEN_RATE, Volley, Volleys
-from netprobe.model import Flow
+from netprobe.model import Flow, Protocol
 
 _MAX_BURST_PACKETS: Final = 4000
 _MIN_BURST: Final = 5
@@ -164,12 +164,14 @@ class Rounds:
         await self._volleys.fire([Volley(fresh, FRESH_PORT_WATCHED, LINK, craft=Craft.FRESH_PORT)])
         await self._burst(missing)
         lossy = [flow for flow in missing if self._passed(flow, FIRST.mask | BURST.mask)]
+        related = self._related(flows, lossy)
         known = {flow.number for flow in missing}
-        suspects = [flow for flow in self._related(flows, lossy) if flow.number not in known]
+        suspects = [flow for flow in related if flow.number not in known]
         if suspects:
             await self._burst(suspects)
-        await self._pattern([*lossy, *suspects])
-        await self.withdraw(missing)
+        # A way that loses half of all packets loses a whole burst now and then, or nothing of it.
+        await self._pattern([flow for flow in related if not self._is_whole(flow)])
+        await self.withdraw([*missing, *suspects])
 
     async def withdraw(self, flows: Sequence[Flow]) -> None:
         """Take back the SYNs whose answer got lost, before the destinations repeat it for a minute."""
@@ -196,12 +198,31 @@ class Rounds:
         if flows:
             await self._muster.arm_points()
             await self._burst(flows)
-            await self._pattern(flows)
+            await self._pattern([flow for flow in flows if not self._is_whole(flow)])
+            await self.withdraw(flows)
 
-    async def _pattern(self, flows: Iterable[Flow]) -> None:
-        varying = [flow for flow in flows if self._varies(flow)]
-        if varying:
-            await self._volley(varying, PATTERN, same_port=SAME_PORT)
+    async def _pattern(self, flows: Sequence[Flow]) -> None:
+        """
+        Several packets from each of several source ports, in turns.
+
+        A SYN that finds a connection of its port half open gets no answer of its own, so each turn is taken
+        back before the next: also where the answer came, for the kernel's own RST can get lost as well.
+        """
+        if not flows:
+            return
+        dropped = dict(self._field.overflowed)
+        direct, shared = self._split(flows)
+        for first in range(PATTERN.first, PATTERN.first + SAME_PORT):
+            turn = [Attempts(each, 1) for each in range(first, PATTERN.first + PATTERN.total, SAME_PORT)]
+            await self._volleys.fire(
+                [Volley(direct, each, KERNEL, SAME_PORT) for each in turn]
+                + [Volley(shared, each, LINK, SAME_PORT) for each in turn]
+            )
+            await self._volleys.settle(flows, sum(each.mask for each in turn))
+            await self._volleys.fire(
+                [Volley(direct, each, KERNEL, SAME_PORT, Craft.WITHDRAWAL) for each in turn]
+            )
+        self._field.distrust(flows, PATTERN, dropped)
 
     async def _burst(self, flows: Sequence[Flow]) -> None:
         # Many misses are no accident: the more of them, the fewer packets each needs.
@@ -212,10 +233,9 @@ class Rounds:
     def _passed(self, flow: Flow, attempts: int) -> int:
         return self._field.seen.passed(flow, attempts)
 
-    def _varies(self, flow: Flow) -> bool:
-        made = self._made(flow, BURST)
-        through = self._passed(flow, FIRST.mask | BURST.mask)
-        return through != 0 and through & made != made
+    def _is_whole(self, flow: Flow) -> bool:
+        made = self._field.seen.sent[flow.number] & (FIRST.mask | BURST.mask)
+        return self._passed(flow, made) == made
 
     @staticmethod
     def _related(flows: Sequence[Flow], lossy: Iterable[Flow]) -> list[Flow]:
@@ -223,17 +243,20 @@ class Rounds:
         Flows that may lose packets for the same reason as these.
 
         Single packets pass a way that loses half of them often enough. Where one flow of a probe or pair
-        loses some, the flows beside it deserve a closer look before they are called open.
+        loses some, the flows beside it deserve a closer look before they are called open, and so do those
+        whose answers take the same way.
         """
         sources = {(flow.probe, flow.src) for flow in lossy}
         destinations = {(flow.probe, flow.dst) for flow in lossy}
         pairs = {(flow.src, flow.dst) for flow in lossy}
+        answering = {(flow.dst, flow.src) for flow in lossy}
         return [
             flow
             for flow in flows
             if (flow.probe, flow.src) in sources
             or (flow.probe, flow.dst) in destinations
             or (flow.src, flow.dst) in pairs
+            or (flow.protocol is Protocol.TCP and (flow.src, flow.dst) in answering)
         ]
 
     def _keeps_some(self, flow: Flow) -> bool:

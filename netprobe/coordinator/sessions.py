@@ -21,7 +21,7 @@ from netprobe.coordinator.muster import Muster
 from netprobe.coordinator.progress import Progress
 from netprobe.coordinator.volleys import ANSWER_TIMEOUT_S, Volleys
 from netprobe.model import Flow
-from netprobe.observations import ANSWERED, SessionResult
+from netprobe.observations import ANSWERED, NOTHING, SessionResult
 
 _PARALLEL: Final = 32
 _UNTAPPED: Final = 0
@@ -43,7 +43,7 @@ class Sessions:
         self._told = told
 
     async def hold(self) -> list[Flow]:
-        """Hold a session for each flow that can; the flows whose session needed retransmissions."""
+        """Hold a session for each flow that can; the flows whose SYNs alone deserve a closer look."""
         flows = [flow for flow in self._field.testable(self._field.flows) if self._can(flow)]
         self._told.phase("sessions", len(flows))
         await self._connect(flows, _UNTAPPED)
@@ -56,7 +56,7 @@ class Sessions:
                     nursery.start_soon(self._connect, failed, attempt)
             await self._volleys.listen({flow.src for flow in failed}, 0)
         await self._volleys.listen({flow.dst for flow in flows}, 0)
-        return [flow for flow in flows if self._retransmitted(flow)]
+        return [flow for flow in flows if self._retransmitted(flow) or self._unconnected(flow)]
 
     def _can(self, flow: Flow) -> bool:
         return self._field.will_hold_session(flow) and self._field.seen.passed(flow, FIRST.mask) != 0
@@ -95,6 +95,10 @@ class Sessions:
     def _went_well(self, flow: Flow) -> bool:
         results = self._results(flow)
         return not results or results[-1].stage == ANSWERED
+
+    def _unconnected(self, flow: Flow) -> bool:
+        """Whether a SYN alone was answered, and that of a session was not: by chance, maybe."""
+        return any(result.stage == NOTHING for result in self._results(flow))
 
     def _retransmitted(self, flow: Flow) -> bool:
         resent = flow.number in self._field.seen.resent
