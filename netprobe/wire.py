@@ -157,16 +157,17 @@ class Fire(msgspec.Struct):
     volleys: list[Volley]
 
 
-def source_port(flow: int, attempt: int, ports: tuple[int, int, int]) -> int:
+def source_port(flow: int, attempt: int, ports: tuple[int, int, int], nonce: int) -> int:
     """
     The source port that an agent gives to an attempt of a flow, where the template leaves it open.
 
     Neighbouring attempts lie far apart in the range, so that a hash over ports spreads them. Ports that serve
-    several attempts are none of those that serve one: they must not find its connection half open.
+    several attempts are none of those that serve one: they must not find its connection half open. Nor must a
+    run find what an earlier one left: its nonce turns the range.
     """
     low, span, same_port = ports
     place = attempt // same_port + (same_port - 1 << ATTEMPT_BITS)
-    return low + (flow * 31 + place * 7919) % span
+    return low + (flow * 31 + place * 7919 + nonce) % span
 
 
 class Fired(msgspec.Struct):

@@ -268,8 +268,11 @@ def test_a_fresh_key_has_a_window_that_is_open_and_a_whole_mark() -> None:
     flow=st.integers(0, MAX_FLOWS - 1),
     attempt=st.integers(0, (1 << ATTEMPT_BITS) - 1),
     same=st.integers(1, 5),
+    nonce=st.integers(0, 0xFFFFFFFF),
 )
-def test_coordinator_and_agent_count_source_ports_alike(flow: int, attempt: int, same: int) -> None:
+def test_coordinator_and_agent_count_source_ports_alike(
+    flow: int, attempt: int, same: int, nonce: int
+) -> None:
     """
     Which ports fail is told by the coordinator, and the agent sends from them: all within the range.
     """
@@ -281,9 +284,9 @@ def test_coordinator_and_agent_count_source_ports_alike(flow: int, attempt: int,
         "shots": [[0, ADDRESSES[Family.IPV4][0], [[flow, ADDRESSES[Family.IPV4][1]]]]],
     }
     volley = Volley(request, [on_an_agent(FIRED["vxlan-4789-ipv4"][2])])
-    port = volley.source_port(attempt, volley.shots[0])
+    port = volley.source_port(attempt, volley.shots[0], nonce)
 
-    assert wire.source_port(flow, attempt, (first, span, same)) == port
+    assert wire.source_port(flow, attempt, (first, span, same), nonce) == port
     assert first <= port < first + span <= 0xFFFF
 
 
@@ -291,7 +294,7 @@ def test_a_burst_leaves_from_many_source_ports() -> None:
     """
     A dead member of a bundle loses only some of them (design trap 9).
     """
-    ports = [wire.source_port(17, attempt, (*SOURCE_PORTS, 1)) for attempt in range(64)]
+    ports = [wire.source_port(17, attempt, (*SOURCE_PORTS, 1), KEY.nonce) for attempt in range(64)]
 
     assert 64 == len(set(ports))
     assert len({port % 2 for port in ports}) == 2
@@ -302,7 +305,8 @@ def test_ports_of_several_packets_are_none_of_those_of_one() -> None:
     A SYN from the port of a connection that is half open gets no answer of its own.
     """
     once, thrice = (
-        {wire.source_port(17, attempt, (*SOURCE_PORTS, same)) for attempt in range(64)} for same in (1, 3)
+        {wire.source_port(17, attempt, (*SOURCE_PORTS, same), KEY.nonce) for attempt in range(64)}
+        for same in (1, 3)
     )
 
     assert not once & thrice

@@ -73,10 +73,10 @@ class Volley:
             for shot in self.shots:
                 yield self, attempt, shot
 
-    def source_port(self, attempt: int, shot: Shot) -> int:
+    def source_port(self, attempt: int, shot: Shot, nonce: int) -> int:
         """The source port of a packet, where its template leaves it open; the coordinator counts alike."""
         place = attempt // self._same_port + (self._same_port - 1 << ATTEMPT_BITS)
-        return self._low + (shot.flow * 31 + place * 7919) % self._span
+        return self._low + (shot.flow * 31 + place * 7919 + nonce) % self._span
 
 
 def _shots(values: "list[object]", templates: "list[Template]") -> "Iterator[Shot]":
@@ -217,7 +217,7 @@ class Fire:
     def _emit(self, volley: Volley, attempt: int, shot: Shot) -> None:
         number = shot.flow << ATTEMPT_BITS | attempt
         self._note(number)
-        port = volley.source_port(attempt, shot)
+        port = volley.source_port(attempt, shot, self._nonce)
         data = shot.template.packet(shot.addresses, self._nonce ^ number, port)
         if volley.way == "kernel":
             self._raw[shot.source].sendto(data, (shot.text, 0))

@@ -186,7 +186,7 @@ def _ports(field: Field, flow: Flow) -> tuple[tuple[int, ...], tuple[int, ...]]:
     failing, passing = [], []
     for first in range(PATTERN.first, PATTERN.first + PATTERN.total, SAME_PORT):
         group = ((1 << SAME_PORT) - 1) << first
-        port = wire.source_port(flow.number, first, (*SOURCE_PORTS, SAME_PORT))
+        port = wire.source_port(flow.number, first, (*SOURCE_PORTS, SAME_PORT), field.key.nonce)
         if through & group == group:
             passing.append(port)
         elif not through & group:
