@@ -28,6 +28,8 @@ _PERIOD_S: Final = 1.1
 """A little more than the second that Linux takes to give out another error to the same destination."""
 _ROUTE_PERIOD_S: Final = 2.2
 """An error of an IPv4 route costs two of these rations (linux/net/ipv4/route.c, ip_error)."""
+_ROUTE_BURST: Final = 3
+"""More than come out of the full bucket at once (ip_rt_error_burst is five of them)."""
 _ROUTE_REASONS: Final = ("ICMP 3/0 ", "ICMP 3/1 ", "ICMP 3/13 ")
 _IPV6_PERIOD_S: Final = 0.3
 """The time for a /64; wider routes take less, only a host's own takes the second (icmpv6_xrlim_allow)."""
@@ -236,15 +238,22 @@ class Refusals:
     def _drawn(self) -> dict[Ration, float]:
         """The rations that errors have come out of, and how many seconds each takes to give one more."""
         addresses = {address for host in self._field.inventory.hosts for address in host.addresses}
-        drawn: dict[Ration, float] = {}
+        words: Counter[Ration] = Counter()
+        of_routes = set()
         for heard in self._field.seen.refused.values():
             for refused in heard:
                 refusal = refused.refusal
                 by = refusal.by if refusal.by in addresses else ""
                 ration = Ration(refused.listener, by, Family.of(refusal.by))
-                is_route = refusal.reason.startswith(_ROUTE_REASONS)
-                drawn[ration] = max(_ROUTE_PERIOD_S if is_route else _PERIOD_S, drawn.get(ration, 0))
-        return drawn
+                words[ration] += 1
+                if refusal.reason.startswith(_ROUTE_REASONS):
+                    of_routes.add(ration)
+        # A firewall may say the same for half of the price; then more is heard than routes can have said.
+        most = _ROUTE_BURST + (trio.current_time() - self._started) / _ROUTE_PERIOD_S
+        return {
+            ration: _ROUTE_PERIOD_S if ration in of_routes and count <= most else _PERIOD_S
+            for ration, count in words.items()
+        }
 
     def _ration(self, flow: Flow) -> Ration | None:
         """Whom a refusal at the place where the flow was lost would tell, and who would."""

@@ -123,7 +123,10 @@ def main(seeds: int, first: int, jobs: int) -> None:
             if result.wrong:
                 click.echo(report(result))
             else:
-                click.echo(f"seed {result.seed}: {result.cells} cells, {result.seconds:.1f} s", err=True)
+                rationed = f", {result.rationed} rationed" if result.rationed else ""
+                click.echo(
+                    f"seed {result.seed}: {result.cells} cells, {result.seconds:.1f} s{rationed}", err=True
+                )
     click.echo(summary(results, time.monotonic() - started))
     sys.exit(any(result.wrong for result in results))
 
