@@ -212,12 +212,18 @@ def _combine(outcomes: Counter[Outcome]) -> Outcome | None:
         return (_OPEN if _OPEN in passed else _CLOSED) if passed else None
     if not passed:
         return max(lost, key=_furthest)
-    where = max(lost, key=lambda each: (outcomes[each], -_furthest(each)[0]))
-    return Outcome(Verdict.DEGRADED, where.segment)
+    places: Counter[Segment | None] = Counter()
+    for each in lost:
+        places[each.segment] += outcomes[each]
+    return Outcome(Verdict.DEGRADED, max(places, key=lambda segment: (places[segment], -_order(segment))))
 
 
 def _furthest(lost: Outcome) -> tuple[int, int]:
-    return _SEGMENT_ORDER[lost.segment] if lost.segment is not None else -1, _TELLING[lost.verdict]
+    return _order(lost.segment), _TELLING[lost.verdict]
+
+
+def _order(segment: Segment | None) -> int:
+    return -1 if segment is None else _SEGMENT_ORDER[segment]
 
 
 def _session(session: Session) -> Outcome:
