@@ -1,5 +1,5 @@
 """
-Loss: single packets, half of them, or those of some source ports; and refusals that are rationed.
+Loss: of half of all packets, of some source ports, of payloads only; and words that come late, or never.
 
 What is lost at random differs from run to run. What is said of it must not: the bounds are such that a wrong
 cell by chance alone is rarer than one in a million for each flow.
@@ -8,6 +8,7 @@ cell by chance alone is rarer than one in a million for each flow.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
@@ -18,7 +19,7 @@ from netprobe import coordinator
 from netprobe.lab import Lab, describe
 from netprobe.model import Caveat, Run, Segment, Verdict
 from netprobe.plan import Settings
-from tests.lab.probing import evidence, probe, wrong
+from tests.lab.probing import Held, evidence, probe, wrong
 
 pytestmark = pytest.mark.lab
 
@@ -142,3 +143,121 @@ def test_loss_that_the_source_port_decides_says_so() -> None:
         assert is_lossy == (Caveat.ECMP in cell.judgement.caveats), evidence(cell)
         assert all(port % 2 for port in cell.evidence.failing_ports)
         assert not any(port % 2 for port in cell.evidence.passing_ports)
+
+
+PAYLOADS: Final = """
+name: firewalls that let handshakes through, and drop what the application says
+hosts: [a, {name: b, roles: [node, typha, etcd]}]
+faults:
+  - on: router
+    nft:
+      - iifname "a" tcp dport 179 tcp flags & psh == psh drop
+      - iifname "b" tcp sport 5473 tcp flags & psh == psh drop
+  - {on: b, nft: "tcp dport 2379 tcp flags & psh == psh reject with tcp reset"}
+expect:
+  a -> b bgp: filtered @ path
+  a -> b typha: filtered @ return-path
+  a -> b etcd: rejected @ destination-ingress
+"""
+STAGES: Final = {
+    "bgp": "the handshake passes, the request after it does not",
+    "typha": "the handshake and the request pass, the answer does not",
+    "etcd": "the handshake passes, the request after it does not (ECONNRESET)",
+}
+
+
+def test_what_is_lost_after_the_handshake_names_the_stage() -> None:
+    """
+    A session finds it; with `--depth syn`, which asks for less, all of it is open.
+    """
+    with Lab(describe(PAYLOADS)) as lab:
+        deep, flat = (probe(lab, *STAGES, settings=Settings(depth=depth)) for depth in ("session", "syn"))
+
+        assert [] == wrong(lab, deep)
+    assert {Held(Verdict.OPEN)} == {Held.of(cell) for cell in flat.cells}
+    for cell in (cell for cell in deep.cells if cell.flow.src == "a"):
+        assert cell.judgement.detail.startswith(STAGES[cell.flow.probe]), evidence(cell)
+
+
+MESH: Final = """
+name: a mesh in which a router and hosts refuse much at once
+hosts: [a, b, c, d, e, f]
+faults:
+  - on: router
+    nft:
+      - tcp dport 179 reject with icmpx admin-prohibited
+      - udp dport 8472 reject with icmpx admin-prohibited
+      - meta l4proto 4 reject with icmpx admin-prohibited
+  - {on: [a, b, c], nft: "udp dport 4789 reject"}
+"""
+
+
+def test_no_refusal_of_a_mesh_is_taken_for_silence() -> None:
+    """
+    Linux tells each host about one refusal a second; where there was no time for all, the cell says so.
+    """
+    with Lab(describe(MESH)) as lab:
+        run = probe(lab)
+
+    refused = {Verdict.REJECTED: 0, Verdict.FILTERED: 0}
+    for cell in run.cells:
+        flow, judgement = cell.flow, cell.judgement
+        if flow.probe in ("bgp", "ipip") or flow.port == 8472:
+            expected: Segment | None = Segment.PATH
+        else:
+            is_refused = flow.port == 4789 and flow.dst in ("a", "b", "c")
+            expected = Segment.DESTINATION_INGRESS if is_refused else None
+
+        assert expected is judgement.segment, evidence(cell)
+        if expected is None:
+            assert Verdict.OPEN is judgement.verdict, evidence(cell)
+        else:
+            refused[judgement.verdict] += 1
+            is_unheard = judgement.verdict is Verdict.FILTERED
+            assert is_unheard == ("refusals may have been rationed" in judgement.detail), evidence(cell)
+
+    assert refused[Verdict.REJECTED] > 4 * refused[Verdict.FILTERED]
+
+
+DEAF: Final = """
+name: hosts that no neighbour finds
+hosts: [a, b, c, d]
+networks: [{name: rack, hosts: [a, b]}]
+faults:
+  - on: [b, c]
+    nft_ruleset: |
+      table arp deaf {
+        chain hears { type filter hook input priority 0; policy drop; }
+        chain says { type filter hook output priority 0; policy drop; }
+      }
+      table ip6 deaf {
+        set words { type icmpv6_type; elements = { nd-neighbor-solicit, nd-neighbor-advert }; }
+        chain hears { type filter hook input priority 0; icmpv6 type @words drop; }
+        chain says { type filter hook output priority 0; icmpv6 type @words drop; }
+      }
+"""
+
+
+def test_a_host_that_no_neighbour_finds_is_unreachable() -> None:
+    """
+    For its bridge's hosts at their own egress, by themselves; for all others on the path, by their router.
+
+    Two of the hosts neither ask who has an address nor answer that they have theirs.
+    """
+    with Lab(describe(DEAF)) as lab:
+        run = probe(lab, "bgp", "vxlan")
+
+    for cell in run.cells:
+        flow = cell.flow
+        if flow.src in ("b", "c") or {flow.src, flow.dst} == {"a", "b"}:
+            expected = Held(Verdict.UNREACHABLE, Segment.SOURCE_EGRESS, flow.src_address)
+        elif flow.dst in ("b", "c"):
+            expected = Held(Verdict.UNREACHABLE, Segment.PATH, _gateway(flow.src_address))
+        else:
+            expected = Held(Verdict.OPEN)
+        assert expected == Held.of(cell), evidence(cell)
+
+
+def _gateway(address: str) -> str:
+    """The router's address on the link of a host; it has the first one."""
+    return re.sub(r"[0-9]+$", "1", address)
