@@ -39,6 +39,7 @@ from netprobe.model import Flow, Protocol
 
 _MAX_BURST_PACKETS: Final = 4000
 _MIN_BURST: Final = 5
+_ROTATION: Final = 3
 
 
 class Rounds:
@@ -212,8 +213,12 @@ class Rounds:
             return
         dropped = dict(self._field.overflowed)
         direct, shared = self._split(flows)
-        for first in range(PATTERN.first, PATTERN.first + SAME_PORT):
+        for number in range(SAME_PORT):
+            first = PATTERN.first + number
             turn = [Attempts(each, 1) for each in range(first, PATTERN.first + PATTERN.total, SAME_PORT)]
+            # Each in an order of its own: a bundle that takes its links in turns, packet by packet, must not
+            # look like one that chooses them by the port.
+            turn = turn[number * _ROTATION :] + turn[: number * _ROTATION]
             await self._volleys.fire(
                 [Volley(direct, each, KERNEL, SAME_PORT) for each in turn]
                 + [Volley(shared, each, LINK, SAME_PORT) for each in turn]

@@ -145,6 +145,32 @@ def test_loss_that_the_source_port_decides_says_so() -> None:
         assert not any(port % 2 for port in cell.evidence.passing_ports)
 
 
+TURNS: Final = """
+name: of some links that are taken by turns, packet by packet, one is dead
+hosts: [a, b, c, d]
+faults:
+  # As a bond in mode balance-rr does; each rule counts for one flow alone.
+  - on: router
+    nft:
+      - iifname "a" oifname "b" ip daddr $b udp dport 8472 numgen inc mod 2 0 drop
+      - iifname "a" oifname "c" ip daddr $c udp dport 8472 numgen inc mod 3 0 drop
+      - iifname "a" oifname "d" ip daddr $d udp dport 8472 numgen inc mod 4 0 drop
+expect:
+  a -> * flannel:8472/ipv4: degraded @ path
+"""
+
+
+def test_loss_by_turns_is_not_laid_at_the_ports_door() -> None:
+    """
+    However the turns of the ports and those of the links fall together.
+    """
+    with Lab(describe(TURNS)) as lab:
+        run = probe(lab, "flannel")
+
+        assert [] == wrong(lab, run)
+    assert [] == [evidence(cell) for cell in run.cells if Caveat.ECMP in cell.judgement.caveats]
+
+
 PAYLOADS: Final = """
 name: firewalls that let handshakes through, and drop what the application says
 hosts: [a, {name: b, roles: [node, typha, etcd]}]
