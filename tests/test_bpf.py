@@ -38,6 +38,10 @@ SIGHTS: Final = sights()
 OF_PACKETS: Final = [sight for sight in SIGHTS if sight.base is Base.TRANSPORT]
 OF_PAYLOADS: Final = [sight for sight in SIGHTS if sight.base is Base.PAYLOAD]
 ON_AGENTS: Final[list[AgentSight]] = [sight_on_an_agent(sight) for sight in SIGHTS]
+ARRIVING: Final[list[AgentSight]] = [
+    sight_on_an_agent(msgspec.structs.replace(sight, matches=sight.matches + sight.arriving_matches))
+    for sight in SIGHTS
+]
 VERSIONS: Final = {Family.IPV4: 4, Family.IPV6: 6}
 HOST, OUTGOING = 0, 4  # linux/if_packet.h
 ETHERNET, LOOPBACK = 1, 772  # linux/if_arp.h
@@ -153,14 +157,14 @@ def _load(packet: bytes, at: int, width: int) -> int:
 
 
 def tag_on_an_agent(packet: bytes) -> int | None:
-    """The tag that an agent reads from a packet which begins with its IP header."""
+    """The tag that an agent reads from an arriving packet which begins with its IP header."""
     buffer = bytearray(SNAP_BYTES)
     buffer[: len(packet)] = packet
     if buffer[0] >> 4 == 4:
         protocol, transport = buffer[9], (buffer[0] & 0xF) * 4
     else:
         protocol, transport = buffer[6], 40
-    for sight in ON_AGENTS:
+    for sight in ARRIVING:
         if sight.protocol == protocol:
             word = sight.tag(buffer, transport, len(packet))
             if word is not None and (word ^ KEY.nonce) >> ATTEMPT_BITS < FLOWS:
