@@ -112,17 +112,23 @@ class Session:
         if process is None:
             return
         with trio.CancelScope(shield=True):
-            if process.stdin is not None:
-                # The agent ends when its stdin closes, and so does ssh.
-                await process.stdin.aclose()
-            with trio.move_on_after(_END_TIMEOUT_S):
-                await process.wait()
+            await self._ask_to_end()
             self._kill()
             with trio.move_on_after(_END_TIMEOUT_S):
                 await process.wait()
             for stream in (process.stdout, process.stderr):
                 if stream is not None:
                     await stream.aclose()
+
+    async def _ask_to_end(self) -> None:
+        """Close its stdin: the agent ends then, and takes its traces with it; so does ssh."""
+        process = self._process
+        if process is None:
+            return
+        if process.stdin is not None:
+            await process.stdin.aclose()
+        with trio.move_on_after(_END_TIMEOUT_S):
+            await process.wait()
 
     def _kill(self) -> None:
         process = self._process
@@ -213,8 +219,9 @@ class Session:
             await self._gone.wait()
         else:
             self._reason = one_line(reason)
-            self._kill()
             try:
+                await self._ask_to_end()
+                self._kill()
                 # The reason of the reason comes last, on stderr.
                 with trio.move_on_after(_END_TIMEOUT_S):
                     await self._stderr_closed.wait()

@@ -846,6 +846,25 @@ def test_ctrl_c_in_the_middle_of_a_run_leaves_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.lab
+@pytest.mark.parametrize("request_", [signal.SIGTERM, signal.SIGHUP], ids=lambda each: each.name)
+def test_a_demo_that_is_asked_to_end_takes_its_network_away(request_: signal.Signals) -> None:
+    """
+    As by Ctrl-C; that no namespace is left is looked after for every test.
+    """
+    command = [sys.executable, "-m", "netprobe.cli", "demo", "-v"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "first look" in line:
+                break
+        process.send_signal(request_)
+        out, err = process.communicate(timeout=30)
+
+    assert (130, "") == (process.returncode, out)
+    assert "netprobe: error: interrupted" == err.splitlines()[-1]
+
+
+@pytest.mark.lab
 def test_the_demo_finds_what_it_planted() -> None:
     """
     `netprobe demo` ends with 0: every planted fault was found, and no other.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -56,6 +57,10 @@ for command in (run, demo, inventory, completion):
 
 def main() -> None:
     """Run the command line of this process and exit."""
+    for request in (signal.SIGTERM, signal.SIGHUP):
+        # Who asks in another way gets the same end as by Ctrl-C; nohup's wish stands.
+        if signal.getsignal(request) is signal.SIG_DFL:
+            signal.signal(request, lambda _number, _frame: signal.raise_signal(signal.SIGINT))
     sys.exit(status_of(sys.argv[1:]))
 
 

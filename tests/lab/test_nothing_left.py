@@ -192,7 +192,7 @@ ENDS: Final = [
     *((signal.SIGINT, phase) for phase in PHASES),
     *((signal.SIGKILL, phase) for phase in PHASES),
     (signal.SIGTERM, "first look"),
-    (signal.SIGTERM, "sessions"),
+    (signal.SIGHUP, "sessions"),
 ]
 
 
@@ -200,14 +200,14 @@ ENDS: Final = [
 def test_nothing_is_left_by_a_run_that_is_cut_off(
     site: Site, tmp_path: Path, blow: signal.Signals, phase: str
 ) -> None:
-    """Nor a result: by Ctrl-C, which cleans up, and by what leaves no time for that."""
+    """Nor a result: by Ctrl-C and its like, which clean up, and by what leaves no time for that."""
     with Command(site.lab, tmp_path) as command:
         command.wait_for(phase)
         command.process.send_signal(blow)
         status, stdout, stderr = command.end()
 
-    assert (130 if blow == signal.SIGINT else -blow, "") == (status, stdout)
-    assert (blow == signal.SIGINT) == ("netprobe: error: interrupted" in stderr)
+    assert (-blow if blow == signal.SIGKILL else 130, "") == (status, stdout)
+    assert (blow != signal.SIGKILL) == ("netprobe: error: interrupted" in stderr)
     assert "Traceback" not in stderr
     assert set() == command.files()
     site.check()
