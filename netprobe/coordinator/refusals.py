@@ -145,12 +145,15 @@ class Refusals:
 
     async def _ask(self, silent: Sequence[Flow]) -> None:
         self._told.phase("asking the silent ones again", len(silent))
-        await self._together(silent, _TOGETHER, self._drawn_at + _PERIOD_S)
-        unheard = self._volleys.unheard(self._silent(silent))
+        # Nothing at all comes through between the hosts of some: a router may still be looking for the
+        # neighbour. When it has given up, it says so about every packet. Or it has a route to nowhere;
+        # errors about those cost double.
+        rested_at = max(self._started + _NEIGHBOUR_FAILED_S, trio.current_time() + _ROUTE_PERIOD_S)
+        unheard = self._volleys.unheard(silent)
+        dead = {flow.number for flow in unheard}
+        alive = [flow for flow in silent if flow.number not in dead]
+        await self._together(alive, _TOGETHER, self._drawn_at + _PERIOD_S)
         if unheard:
-            # Nothing at all comes through between these hosts: a router may still be looking for the
-            # neighbour. When it has given up, it says so about every packet.
-            rested_at = max(self._started + _NEIGHBOUR_FAILED_S, self._drawn_at + _ROUTE_PERIOD_S)
             left_s = max(0.0, rested_at - trio.current_time())
             await self._volleys.listen({flow.src for flow in unheard}, left_s)
             # One way after the other: where a host refuses what the opposite sends, its own refusals meet the

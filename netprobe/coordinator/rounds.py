@@ -10,7 +10,6 @@ it made is deleted; only then the other follows.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -94,7 +93,8 @@ class Rounds:
                 Volley(more, several, KERNEL),
                 Volley(shared, leaving, KERNEL),
                 Volley(shared, several, LINK),
-                Volley(self._assisted(shared), FRESH_PORT, LINK, craft=Craft.FRESH_PORT),
+                # No earlier packet has opened the way for these; where one gets through, none was needed.
+                Volley(self._with_ports(shared), FRESH_PORT, LINK, craft=Craft.FRESH_PORT),
                 Volley(self._let_out(shared), FRESH_PORT_OUTPUT, KERNEL, craft=Craft.FRESH_PORT),
             ]
         )
@@ -103,54 +103,34 @@ class Rounds:
         await self._confirm(flows)
         await self._send_again(flows, shared)
 
-    def _assisted(self, shared: Sequence[Flow]) -> list[Flow]:
-        """
-        Flows whose arrival a state on the way could explain, and that can be tried from another source port.
+    def _with_ports(self, shared: Iterable[Flow]) -> list[Flow]:
+        """Flows that can be tried from another source port."""
+        return [flow for flow in shared if flow.port is not None]
 
-        No earlier packet has opened the way for that one; if it gets through as well, none was needed.
-        """
-        return [
-            flow
-            for flow in shared
-            if flow.port is not None
-            and (
-                self._field.is_second(flow)
-                or flow.number in self._field.before[flow.dst] | self._field.before[flow.src]
-            )
-        ]
-
-    def _let_out(self, shared: Sequence[Flow]) -> list[Flow]:
+    def _let_out(self, shared: Iterable[Flow]) -> list[Flow]:
         """The same, where a state at the source could explain that its OUTPUT chain lets the flow out."""
-        return [flow for flow in self._assisted(shared) if flow.number in self._field.before[flow.src]]
+        return [flow for flow in self._with_ports(shared) if flow.number in self._field.before[flow.src]]
 
     async def _volley(self, flows: Sequence[Flow], attempts: Attempts, *, same_port: int = 1) -> None:
         """Fire, each flow by its way, and settle."""
         dropped = dict(self._field.overflowed)
-        await self._fire(flows, attempts, same_port)
+        direct, shared = self._split(flows)
+        await self._volleys.fire(
+            [Volley(direct, attempts, KERNEL, same_port), Volley(shared, attempts, LINK, same_port)]
+        )
         await self._volleys.settle(flows, attempts.mask)
         self._field.distrust(flows, attempts, dropped)
 
     async def ask(self, flows: Sequence[Flow], attempts: Attempts, *, after_s: float = 0) -> None:
         """Fire no faster than a host can find words for each packet, and settle."""
-        await self._fire(flows, attempts, after_s=after_s, most_a_second=SPOKEN_RATE)
-        await self._volleys.settle(flows, attempts.mask)
-
-    async def _fire(
-        self,
-        flows: Sequence[Flow],
-        attempts: Attempts,
-        same_port: int = 1,
-        *,
-        after_s: float = 0,
-        most_a_second: float = math.inf,
-    ) -> None:
-        """Fire, each flow by its way."""
         direct, shared = self._split(flows)
+        # Who has few words has had them for those that were always first, and they may have been lost.
         await self._volleys.fire(
-            [Volley(direct, attempts, KERNEL, same_port), Volley(shared, attempts, LINK, same_port)],
+            [Volley(shared, attempts, LINK), Volley(direct, attempts, KERNEL)],
             after_s=after_s,
-            most_a_second=most_a_second,
+            most_a_second=SPOKEN_RATE,
         )
+        await self._volleys.settle(flows, attempts.mask)
 
     async def _confirm(self, flows: Sequence[Flow]) -> None:
         """A burst for every miss, and for what may share its cause; then the pattern of those that vary."""
@@ -161,7 +141,7 @@ class Rounds:
         self._told.phase("confirming", len(missing))
         await self._muster.arm_points()
         # Ahead of the burst, whose settling waits for them as well.
-        fresh = self._assisted([flow for flow in missing if self._field.shares_conntrack(flow)])
+        fresh = self._with_ports(flow for flow in missing if self._field.shares_conntrack(flow))
         await self._volleys.fire([Volley(fresh, FRESH_PORT_WATCHED, LINK, craft=Craft.FRESH_PORT)])
         await self._burst(missing)
         lossy = [flow for flow in missing if self._passed(flow, FIRST.mask | BURST.mask)]
