@@ -306,11 +306,13 @@ def test_the_router_remembers_only_what_it_has_seen(on: tuple[str, Hook], chain:
 
 def test_protocol_4_has_no_other_port_to_tell_a_state_by() -> None:
     """
-    Its second orientation may have been helped wherever both come through, also by nobody.
+    It may have been helped wherever both orientations come through, also by nobody; all others can tell.
     """
     found = {name: truth.found.caveats for name, truth in truths(net()).items() if truth.found.caveats}
 
-    assert {f"{pair} ipip/ipv4": (Caveat.STATE_ASSISTED,) for pair in ("b -> a", "c -> a", "c -> b")} == found
+    assert {(Caveat.STATE_ASSISTED,)} == set(found.values())
+    assert {"b -> a ipip/ipv4", "c -> a ipip/ipv4", "c -> b ipip/ipv4"} <= set(found)
+    assert all("ipip" in name for name in found)
 
 
 def test_a_state_at_the_ends_is_taken_away() -> None:
