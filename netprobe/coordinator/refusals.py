@@ -45,7 +45,11 @@ _SURE: Final = _ALONE.first + 1
 
 
 class Ration(NamedTuple):
-    """The errors that one host is told: by whom (an address, "" for the routers between), in a family."""
+    """
+    The errors that one host is told: by whom (an address, "" for the routers between), in a family.
+
+    Hosts whose addresses are translated are known to each other's destinations by the address they share.
+    """
 
     listener: str
     by: str
@@ -243,11 +247,13 @@ class Refusals:
         addresses = {address for host in self._field.inventory.hosts for address in host.addresses}
         words: Counter[Ration] = Counter()
         of_routes = set()
-        for heard in self._field.seen.refused.values():
+        for number, heard in self._field.seen.refused.items():
+            flow = self._field.flows[number]
             for refused in heard:
                 refusal = refused.refusal
                 by = refusal.by if refusal.by in addresses else ""
-                ration = Ration(refused.listener, by, Family.of(refusal.by))
+                listener = self._as_seen(flow) if by == flow.dst_address else refused.listener
+                ration = Ration(listener, by, Family.of(refusal.by))
                 words[ration] += 1
                 if refusal.reason.startswith(_ROUTE_REASONS):
                     of_routes.add(ration)
@@ -264,7 +270,7 @@ class Refusals:
             case Segment.PATH:
                 return Ration(flow.src, "", flow.family)
             case Segment.DESTINATION_INGRESS:
-                return Ration(flow.src, flow.dst_address, flow.family)
+                return Ration(self._as_seen(flow), flow.dst_address, flow.family)
             case Segment.RETURN_PATH:
                 return Ration(flow.dst, "", flow.family)
             case Segment.SOURCE_INGRESS:
@@ -272,3 +278,7 @@ class Refusals:
             case _:
                 # A host's refusals of its own packets are not rationed: they never leave it.
                 return None
+
+    def _as_seen(self, flow: Flow) -> str:
+        """The source as its destination knows it: hosts behind one address share what it says to that."""
+        return self._field.seen.nat.get(flow.number, flow.src)
