@@ -155,13 +155,11 @@ def _state(field: Field, flow: Flow, opposites: dict[tuple[object, ...], Flow]) 
     if flow.number in field.before[flow.dst]:
         return _had_entries(field, flow)
     opposite = opposites.get((flow.probe, flow.family, flow.port, flow.dst, flow.src))
-    if (
-        opposite is not None
-        and field.is_second(flow)
-        and (_arrived(field, opposite, INTERFACE) or _arrived(field, opposite, SOCKET))
-    ):
-        return "the opposite direction came through first, and a stateful device between may remember it"
-    return ""
+    if opposite is None or not (_arrived(field, opposite, INTERFACE) or _arrived(field, opposite, SOCKET)):
+        return ""
+    # In this run, or in an earlier one: devices between remember for minutes, and cannot be made to forget.
+    when = "came through first" if field.is_second(flow) else "comes through as well"
+    return f"the opposite direction {when}, and a stateful device between may remember it"
 
 
 def _arrived(field: Field, flow: Flow, point: str) -> int:

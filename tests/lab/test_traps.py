@@ -15,7 +15,7 @@ from typing import Final
 import pytest
 
 from netprobe.lab import Lab, describe
-from netprobe.model import Caveat, Family, Run, Verdict
+from netprobe.model import Caveat, Family, Run, Segment, Verdict
 from tests.lab.probing import Held, evidence, held, only, probe, wrong
 
 pytestmark = pytest.mark.lab
@@ -248,11 +248,34 @@ def test_without_the_tunnels_they_are_blocked(
 
 def test_a_stateful_router_may_help_the_second_way_and_the_cell_says_so() -> None:
     """
-    The first way is judged for itself. The entries of a router are not the run's to delete.
+    The entries of a router are not the run's to delete. A packet from another source port clears the first
+    way; IP protocol 4 has none.
     """
     with Lab(describe(ROUTER)) as lab:
         found = held(probe(lab, *SHARING))
 
+    assisted = Held(Verdict.OPEN, caveats=(Caveat.STATE_ASSISTED,))
     for flow in ("ipip/ipv4", "wireguard:51820/ipv4", "wireguard-v6:51821/ipv6"):
-        assert Held(Verdict.OPEN) == found[f"a -> b {flow}"]
-        assert Held(Verdict.OPEN, caveats=(Caveat.STATE_ASSISTED,)) == found[f"b -> a {flow}"]
+        assert (assisted if "ipip" in flow else Held(Verdict.OPEN)) == found[f"a -> b {flow}"]
+        assert assisted == found[f"b -> a {flow}"]
+
+
+REMEMBERS: Final = """
+name: a router that lets one side begin, and the other answer
+hosts: [a, b]
+faults:
+  - on: router
+    nft: [ct state established accept, 'iifname "a" meta l4proto { 4, 17 } drop']
+"""
+
+
+def test_what_a_router_remembers_of_an_earlier_run_is_said_to_be_possible() -> None:
+    """
+    It cannot be asked to forget: a second run finds open what the first found filtered, and must not be sure.
+    """
+    shared = [f"a -> b {flow}" for flow in ("ipip/ipv4", "wireguard:51820/ipv4", "wireguard-v6:51821/ipv6")]
+    with Lab(describe(REMEMBERS)) as lab:
+        first, second = (held(probe(lab, "ipip", "wireguard", "wireguard-v6")) for _ in range(2))
+
+    assert [Held(Verdict.FILTERED, Segment.PATH)] * 3 == [first[flow] for flow in shared]
+    assert [Held(Verdict.OPEN, caveats=(Caveat.STATE_ASSISTED,))] * 3 == [second[flow] for flow in shared]

@@ -76,17 +76,22 @@ class Model:
         probe = self._probe(flow)
         own = self._leaves(probe, State.NEW, _THERE)
         fresh = own or self._after_source(flow, State.NEW)
-        if not registry()[flow.probe].shares_conntrack or not self._is_second(flow):
+        if not registry()[flow.probe].shares_conntrack:
             return Truth(fresh, fresh)
-        # Its opposite was injected below its source's firewall; where it came to this flow's source, it has
-        # passed the router, which may remember it.
+        # The opposite is injected below its source's firewall; where it comes to this flow's source, it has
+        # passed the router, which may remember it: in this run, if it went first, or from an earlier one.
         back = Packet(probe.family, probe.protocol, probe.dst, probe.src, probe.sport, probe.dport)
-        if self._cannot_be_injected(back) or self._crosses(back, State.NEW, _THERE):
+        is_first = not self._is_second(flow)
+        is_known = is_first and self._passes_router(probe, State.NEW)
+        if not self._passes_router(back, State.KNOWN if is_known else State.NEW):
             return Truth(fresh, fresh)
-        found = own or self._after_source(flow, State.KNOWN)
+        found = fresh if is_first else own or self._after_source(flow, State.KNOWN)
         if self._may_be_assisted(found, probe, flow.port):
             found = found._replace(caveats=(Caveat.STATE_ASSISTED,))
         return Truth(found, fresh)
+
+    def _passes_router(self, packet: Packet, state: State) -> bool:
+        return not self._cannot_be_injected(packet) and self._crosses(packet, state, _THERE) is None
 
     def _may_be_assisted(self, found: Held, probe: Packet, port: int | None) -> bool:
         """Whether a run cannot know that no state took the probe where it came."""
