@@ -118,7 +118,7 @@ class Flow(msgspec.Struct, frozen=True, gc=False):
 
 
 class Verdict(Symbol):
-    """What the evidence of a flow means; declared from best to worst, `worst()` relies on it."""
+    """What the evidence of a flow means; declared from best to worst, `severity` relies on it."""
 
     OPEN = "open"
     CLOSED = "closed"
