@@ -552,6 +552,27 @@ def test_a_full_disk_is_told(hosts: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["--version"], ["completion", "bash"]])
+@pytest.mark.parametrize("buffered", [True, False])
+def test_help_that_cannot_be_written_is_no_mistake_of_netprobe(arguments: list[str], *, buffered: bool) -> None:
+    """
+    What click itself prints ends as a result does that stdout does not take.
+    """
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, *([] if buffered else ["-u"]), "-m", "netprobe.cli", *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+
+    assert (74, "netprobe: error: cannot write stdout: No space left on device\n") == (
+        done.returncode,
+        done.stderr,
+    )
+
+
 def test_a_terminal_without_unicode_gets_ascii(hosts: Path) -> None:
     """
     Where stdout is ASCII, what is written is ASCII, and no error.

@@ -209,8 +209,8 @@ class Fire:
             flows[shot.flow] = flows.get(shot.flow, 0) | 1 << attempt
         else:
             self._hopeless.discard(shot.template)
+            self._sent += 1
         self._full = 0
-        self._sent += 1
         self._allowed -= 1
         return True
 

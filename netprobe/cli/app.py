@@ -15,7 +15,7 @@ from click.shell_completion import shell_complete
 from netprobe import __version__
 from netprobe.cli.completion import COMPLETION_VARIABLE, completion
 from netprobe.cli.demo import demo
-from netprobe.cli.errors import Refused, tell
+from netprobe.cli.errors import IO_STATUS, Refused, tell
 from netprobe.cli.inventory import inventory
 from netprobe.cli.output import abandon_stdout
 from netprobe.cli.run import run
@@ -89,6 +89,12 @@ def status_of(arguments: Sequence[str]) -> int:
         # Whoever read the output has enough.
         abandon_stdout()
         return BROKEN_PIPE_STATUS
+    except OSError as error:
+        if not _is_of_stdout(error):
+            return _status_of_failure(error)
+        abandon_stdout()
+        tell(f"cannot write stdout: {error.strerror}")
+        return IO_STATUS
     except BaseException as error:  # noqa: BLE001 - the last resort, which tells and does not go on
         return _status_of_failure(error)
     return result
@@ -105,6 +111,14 @@ def _invoke(arguments: Sequence[str]) -> int:
     except click.exceptions.Exit as end:
         return end.exit_code if arguments else USAGE_STATUS
     return status if isinstance(status, int) else 0
+
+
+def _is_of_stdout(error: OSError) -> bool:
+    """Whether what failed was to print (help, a completion script), by the place where it did."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    return place is not None and place.tb_frame.f_code in (click.echo.__code__, status_of.__code__)
 
 
 def _status_of_failure(error: BaseException) -> int:

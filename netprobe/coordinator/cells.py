@@ -50,13 +50,13 @@ def cells(field: Field) -> tuple[Cell, ...]:
 
 
 def _cell(field: Field, flow: Flow, evidence: Evidence, judgement: Judgement) -> Cell:
-    made = field.seen.sent[flow.number] & ARRIVALS_MASK
+    sent = field.seen.sent[flow.number] & ARRIVALS_MASK & ~field.seen.unsent(flow.number)
     return Cell(
         flow=flow,
         judgement=judgement,
         evidence=evidence,
-        sent=made.bit_count(),
-        arrived=(made & field.seen.at(SOCKET, Kind.PROBE)[flow.number]).bit_count(),
+        sent=sent.bit_count(),
+        arrived=(sent & field.seen.at(SOCKET, Kind.PROBE)[flow.number]).bit_count(),
         rtt_ms=_rtt_ms(field, flow),
     )
 
