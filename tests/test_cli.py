@@ -554,7 +554,9 @@ def test_a_full_disk_is_told(hosts: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["--version"], ["completion", "bash"]])
 @pytest.mark.parametrize("buffered", [True, False])
-def test_help_that_cannot_be_written_is_no_mistake_of_netprobe(arguments: list[str], *, buffered: bool) -> None:
+def test_help_that_cannot_be_written_is_no_mistake_of_netprobe(
+    arguments: list[str], *, buffered: bool
+) -> None:
     """
     What click itself prints ends as a result does that stdout does not take.
     """

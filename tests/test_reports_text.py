@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netprobe.model import Family, Flow, Host, Inventory, Role, Run, Segment, Verdict
+from netprobe.model import Caveat, Family, Flow, Host, Inventory, Role, Run, Segment, Verdict
 from netprobe.modes import evaluate
 from netprobe.reports import Options, registry
 from netprobe.reports._squares import GLYPHS, MEANINGS, _fold
@@ -64,6 +64,19 @@ def test_the_legend_explains_the_glyphs_in_use_and_no_others() -> None:
 
     assert 1 == text.count("o open")
     assert "\n\no open   F filtered   \\ itself\n\n" in text
+
+
+def test_a_port_in_use_is_explained_by_what_its_holder_got() -> None:
+    """A program that listens hears nothing of a SYN; datagrams are delivered."""
+    held = Outcome(verdict=Verdict.OPEN, caveats=(Caveat.PORT_IN_USE,), holder="some (pid 7)")
+    text = rendered(
+        run(Inventory(hosts=hosts("ab"), probes=("bgp", "vxlan")), [where(is_(dst="b"), held)]), width=160
+    )
+    caveats = [line.strip() for line in text.split("Caveats\n")[1].split("\n\n")[0].splitlines()]
+
+    assert caveats[0].startswith("port-in-use (bgp 1 flows): a program holds the port there: only SYNs")
+    assert caveats[2].endswith("holds the port there: it got datagrams that mean nothing to it")
+    assert ["some (pid 7) on b"] * 2 == caveats[1::2]
 
 
 def test_the_last_lines_are_the_modes() -> None:

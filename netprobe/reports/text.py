@@ -17,7 +17,7 @@ from netprobe import __version__
 from netprobe.diagnosis import Group, Route, Untested, What, diagnose
 from netprobe.diagnosis.evidence import in_one_line
 from netprobe.diagnosis.names import FEW, Names
-from netprobe.model import Caveat, Cell, Family, Run, Verdict
+from netprobe.model import Caveat, Cell, Family, Protocol, Run, Verdict
 from netprobe.modes import Matrix, ModeResult, RequiredFlow, evaluate, not_evaluated, required_flows
 from netprobe.reports._pen import Pen
 from netprobe.reports._squares import MEANINGS, Table, draw
@@ -36,11 +36,14 @@ _INDENT: Final = "   "
 _CAVEATS: Final[Mapping[Caveat, str]] = {
     Caveat.STATE_ASSISTED: "an earlier packet between the same two hosts may have opened the way through a "
     "stateful firewall, so a new connection may fare worse",
-    Caveat.PORT_IN_USE: "another program holds the port there: only SYNs were sent, and it saw no connection",
     Caveat.NAT: "an address was translated on the way",
     Caveat.RETRIED: "the first packets were lost, a repeat got through",
     Caveat.ECMP: "some source ports get through and others do not: one of several equal paths may be broken",
 }
+_TCP_IN_USE: Final = "a program holds the port there: only SYNs were sent, and it saw no connection"
+_UDP_IN_USE: Final = (
+    "a program or a device of the kernel holds the port there: it got datagrams that mean nothing to it"
+)
 
 
 def render(run: Run, options: Options) -> str:
@@ -199,27 +202,29 @@ class _Text:
     # What else there is to know.
 
     def _caveats(self) -> Iterator[str]:
-        counts: dict[Caveat, Counter[str]] = {}
-        holders: dict[str, list[str]] = {}
+        counts: dict[tuple[Caveat, str], Counter[str]] = {}
+        holders: dict[str, dict[str, list[str]]] = {}
         for cell in self._run.cells:
+            flow = cell.flow
             for caveat in cell.judgement.caveats:
-                counts.setdefault(caveat, Counter())[cell.flow.probe] += 1
-            if Caveat.PORT_IN_USE in cell.judgement.caveats:
-                holders.setdefault(cell.evidence.holder or "", []).append(cell.flow.dst)
+                meaning = _CAVEATS.get(caveat, "")
+                if caveat is Caveat.PORT_IN_USE:
+                    meaning = _TCP_IN_USE if flow.protocol is Protocol.TCP else _UDP_IN_USE
+                    holder = cell.evidence.holder or ""
+                    holders.setdefault(meaning, {}).setdefault(holder, []).append(flow.dst)
+                counts.setdefault((caveat, meaning), Counter())[flow.probe] += 1
         if not counts:
             return
         yield self._pen.bold("Caveats")
-        for caveat in Caveat:
-            if caveat not in counts:
-                continue
-            probes = ", ".join(f"{probe} {count:,}" for probe, count in counts[caveat].items())
-            yield from self._pen.wrap(f"{caveat.value} ({probes} flows): {_CAVEATS[caveat]}", _INDENT, "  ")
-            if caveat is Caveat.PORT_IN_USE:
-                for holder, hosts in holders.items():
-                    names = self._list(list(dict.fromkeys(hosts)))
-                    yield from self._pen.wrap(
-                        f"{holder or 'an unknown program'} on {names}", _INDENT + "  ", "  "
-                    )
+        order = {caveat: place for place, caveat in enumerate(Caveat)}
+        for (caveat, meaning), found in sorted(counts.items(), key=lambda item: order[item[0][0]]):
+            probes = ", ".join(f"{probe} {count:,}" for probe, count in found.items())
+            yield from self._pen.wrap(f"{caveat.value} ({probes} flows): {meaning}", _INDENT, "  ")
+            for holder, hosts in holders.get(meaning, {}).items():
+                names = self._list(list(dict.fromkeys(hosts)))
+                yield from self._pen.wrap(
+                    f"{holder or 'an unknown program'} on {names}", _INDENT + "  ", "  "
+                )
 
     def _hosts(self) -> Iterator[str]:
         errors: dict[str, list[str]] = {}
