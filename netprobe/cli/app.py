@@ -89,12 +89,6 @@ def status_of(arguments: Sequence[str]) -> int:
         # Whoever read the output has enough.
         abandon_stdout()
         return BROKEN_PIPE_STATUS
-    except OSError as error:
-        if not _is_of_stdout(error):
-            return _status_of_failure(error)
-        abandon_stdout()
-        tell(f"cannot write stdout: {error.strerror}")
-        return IO_STATUS
     except BaseException as error:  # noqa: BLE001 - the last resort, which tells and does not go on
         return _status_of_failure(error)
     return result
@@ -125,6 +119,10 @@ def _status_of_failure(error: BaseException) -> int:
     if _is_interruption(error):
         tell("interrupted")
         return INTERRUPTED_STATUS
+    if isinstance(error, OSError) and _is_of_stdout(error):
+        abandon_stdout()
+        tell(f"cannot write stdout: {error.strerror}")
+        return IO_STATUS
     traceback.print_exception(type(error), error, error.__traceback__)
     tell("this is a mistake in netprobe itself, not in your network; please report it with the lines above")
     return INTERNAL_STATUS
