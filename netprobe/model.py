@@ -43,6 +43,11 @@ class Family(Symbol):
         """The family of an address in text form; `ValueError` where it is none."""
         return cls.IPV4 if ip_address(address).version == 4 else cls.IPV6
 
+    @property
+    def label(self) -> str:
+        """`IPv4` or `IPv6`, as people write it."""
+        return "IPv4" if self is Family.IPV4 else "IPv6"
+
 
 class Protocol(enum.IntEnum):
     """The IP protocol numbers that probes use (IANA)."""
@@ -240,6 +245,10 @@ class Refusal(msgspec.Struct, frozen=True, gc=False):
     count: int = 1
 
 
+RATIONED: Final = "refusals may have been rationed, and too many flows were silent to ask each again"
+"""The note of a flow that was lost without a word where others were refused, and not asked often enough."""
+
+
 class Session(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
     The evidence of a TCP session with payload, held after the handshake probe passed.
@@ -320,10 +329,36 @@ class HostReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The connected networks of the probed addresses, `address/prefixlen` as the host has them configured."""
 
 
+DEFAULT_RATE: Final = 5000.0
+DEFAULT_TIMEOUT_S: Final = 1.0
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    How to probe.
+
+    `count` packets a flow in the first round (None: what is usual for so many flows); `rate` packets a second
+    and host at most; `timeout_s` the longest wait for what may still arrive; `depth` `syn` or `session`;
+    `families` those to probe; `only` the hosts that every flow must have at one end (empty: any).
+    """
+
+    count: int | None = None
+    rate: float = DEFAULT_RATE
+    timeout_s: float = DEFAULT_TIMEOUT_S
+    depth: str = "session"
+    families: tuple[Family, ...] = (Family.IPV4, Family.IPV6)
+    only: tuple[str, ...] = ()
+
+
 class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole run: what was asked, what each host said, every cell, and packets sent. Times are ISO 8601."""
+    """
+    A whole run: what was asked, what each host said, every cell, and probe packets sent.
+
+    Times are ISO 8601.
+    """
 
     inventory: Inventory
+    settings: Settings = Settings()
     hosts: tuple[HostReport, ...]
     cells: tuple[Cell, ...]
     packets: int = 0

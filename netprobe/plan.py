@@ -2,38 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Iterator
+from typing import NamedTuple
 
-import msgspec
-
-from netprobe import modes
-from netprobe.attempts import FIRST
-from netprobe.model import Family, Flow, Host, Inventory
+from netprobe import mesh, modes
+from netprobe.attempts import FIRST, FRESH_PORT, OUTPUT, Attempts
+from netprobe.model import Family, Flow, Inventory, Protocol, Settings
 from netprobe.probes import Probe, registry
 from netprobe.template import MAX_FLOWS
 
-DEFAULT_RATE: Final = 5000.0
-DEFAULT_TIMEOUT_S: Final = 1.0
+__all__ = ["FirstLook", "Settings", "Share", "first_look", "flows", "probes", "shares", "usual_count"]
 
 _FEWEST, _FIRST_ROUND_PACKETS = 3, 2000
-
-
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    How to probe.
-
-    `count` packets a flow in the first round (None: `usual_count`); `rate` packets a second and host at most;
-    `timeout_s` the longest wait for what may still arrive; `depth` `syn` or `session`; `families` those to
-    probe; `only` the hosts that every flow must have at one end (empty: any).
-    """
-
-    count: int | None = None
-    rate: float = DEFAULT_RATE
-    timeout_s: float = DEFAULT_TIMEOUT_S
-    depth: str = "session"
-    families: tuple[Family, ...] = (Family.IPV4, Family.IPV6)
-    only: tuple[str, ...] = ()
 
 
 def probes(inventory: Inventory) -> list[Probe]:
@@ -57,17 +37,90 @@ def usual_count(flows: int, hosts: int) -> int:
     return max(_FEWEST, min(FIRST.total, _FIRST_ROUND_PACKETS * hosts // max(1, flows)))
 
 
+class FirstLook(NamedTuple):
+    """
+    The packets of a run in which nothing is lost.
+
+    `several` for each flow; where a session follows, `once`: its own segments will tell a way that loses
+    some. Flows that share a conntrack entry with their opposite are `leaving` through the source's OUTPUT
+    chain as well, and come from a `fresh` port where they have ports.
+    """
+
+    once: Attempts
+    several: Attempts
+    leaving: Attempts
+    fresh: Attempts
+
+    def packets(self, probe: Probe, *, has_session: bool) -> int:
+        """How many of them a flow of a probe gets."""
+        if has_session:
+            return self.once.total
+        if not probe.shares_conntrack:
+            return self.several.total
+        fresh = self.fresh.total if probe.ports else 0
+        return self.several.total + self.leaving.total + fresh
+
+
+def first_look(settings: Settings, flows: int, hosts: int) -> FirstLook:
+    """What so many flows between so many hosts get."""
+    several = min(settings.count or usual_count(flows, hosts), FIRST.total)
+    return FirstLook(
+        once=Attempts(FIRST.first, 1),
+        several=Attempts(FIRST.first, several),
+        # Half as many: all flows of a source together tell a chain that loses some.
+        leaving=Attempts(OUTPUT.first, max(1, min(OUTPUT.total, several // 2))),
+        fresh=FRESH_PORT,
+    )
+
+
+def may_hold_session(probe: Probe, settings: Settings) -> bool:
+    """Whether a session follows the probe's SYN, if the port at the destination is free."""
+    is_asked = settings.depth == "session"
+    return is_asked and probe.protocol is Protocol.TCP and probe.application is not None
+
+
+class Share(NamedTuple):
+    """How many flows of a probe and family begin at a source."""
+
+    probe: Probe
+    family: Family
+    source: str
+    flows: int
+
+
+def shares(inventory: Inventory, settings: Settings | None = None) -> list[Share]:
+    """
+    The flows that are asked for, counted and not listed; `ValueError` where tags cannot number so many.
+
+    A thousand hosts have millions of flows, and each source's are counted at once.
+    """
+    found = list(_shares(inventory, settings or Settings()))
+    _check_number(sum(share.flows for share in found))
+    return found
+
+
+def _shares(inventory: Inventory, asked: Settings) -> Iterator[Share]:
+    only = set(asked.only)
+    for probe in probes(inventory):
+        ports = len(mesh.ports(probe, inventory))
+        for family in mesh.families(probe, asked.families):
+            for source, number in mesh.counts(probe, inventory.hosts, family, only):
+                if number:
+                    yield Share(probe, family, source.name, number * ports)
+
+
 def flows(inventory: Inventory, settings: Settings | None = None) -> list[Flow]:
     """Every flow that is asked for, numbered; `ValueError` where tags cannot number so many."""
     asked = settings or Settings()
-    only = set(asked.only or (host.name for host in inventory.hosts))
+    shares(inventory, asked)
+    only = set(asked.only)
     found: list[Flow] = []
     for probe in probes(inventory):
-        for family in (each for each in probe.families if each in set(asked.families)):
-            for port in _ports(probe, inventory):
-                for source, destination in _pairs(probe, inventory.hosts):
+        for family in mesh.families(probe, asked.families):
+            for port in mesh.ports(probe, inventory):
+                for source, destination in mesh.pairs(probe, inventory.hosts, family, only):
                     src, dst = source.address(family), destination.address(family)
-                    if src is None or dst is None or not {source.name, destination.name} & only:
+                    if src is None or dst is None:
                         continue
                     found.append(
                         Flow(
@@ -82,22 +135,10 @@ def flows(inventory: Inventory, settings: Settings | None = None) -> list[Flow]:
                             dst_address=dst,
                         )
                     )
-    if len(found) >= MAX_FLOWS:
-        message = (
-            f"{len(found)} flows are more than one run can number ({MAX_FLOWS}): probe fewer hosts at a time"
-        )
-        raise ValueError(message)
     return found
 
 
-def _ports(probe: Probe, inventory: Inventory) -> Sequence[int | None]:
-    return inventory.ports.get(probe.name, probe.ports) or (None,)
-
-
-def _pairs(probe: Probe, hosts: Sequence[Host]) -> Iterable[tuple[Host, Host]]:
-    source_role, destination_role = probe.between
-    for source in hosts:
-        if source_role in source.roles:
-            for destination in hosts:
-                if destination_role in destination.roles and destination is not source:
-                    yield source, destination
+def _check_number(flows: int) -> None:
+    if flows >= MAX_FLOWS:
+        message = f"{flows} flows are more than one run can number ({MAX_FLOWS}): probe fewer hosts at a time"
+        raise ValueError(message)

@@ -12,8 +12,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import trio
 
 from netprobe import __version__, coordinator, plan, reports
 from netprobe.attempts import FIRST
@@ -24,7 +26,7 @@ from netprobe.cli.estimate import estimate
 from netprobe.cli.output import Output
 from netprobe.cli.progress import Progress
 from netprobe.inventory import dump, loads
-from netprobe.lab import Lab
+from netprobe.lab import Lab, describe
 from netprobe.model import Cell, Evidence, HostReport, Inventory, Judgement, Run, Verdict
 from netprobe.probes import registry
 
@@ -704,22 +706,58 @@ ipip     4           ipv4                    2
 typha    tcp                                 0: no host has the role typha
 flannel  udp         ipv4        8472, 8473  4
 
-2 hosts, 8 flows: 80 packets and about 1 s if all of them are open; more where packets are lost
+2 hosts, 8 flows: 58 probe packets, 2 TCP sessions, about 1 s if all are open; more where packets are lost
 """
     )
 
 
 def test_the_estimate_follows_count_rate_and_depth() -> None:
     """
-    Packets are those of all flows, with sessions where they are held; seconds follow the busiest host.
+    Packets are those of all flows, one for each that a session follows; seconds follow the busiest host.
     """
-    flows = plan.flows(loads(TWO + "probes: [bgp, vxlan]\n"))
+    shares = plan.shares(loads(TWO + "probes: [bgp, vxlan]\n"))
     slow = plan.Settings(count=5, rate=1, depth="syn")
     fast = plan.Settings(count=5, rate=1000)
 
-    assert (20, 36) == (estimate(flows, slow, 2).packets, estimate(flows, fast, 2).packets)
-    assert pytest.approx(1.0 + 0.1 + 10, abs=0.01) == estimate(flows, slow, 2).seconds
-    assert pytest.approx(1.0 + 0.1, abs=0.02) == estimate(flows, fast, 2).seconds
+    assert (20, 0) == (estimate(shares, slow, 2).packets, estimate(shares, slow, 2).sessions)
+    assert (12, 2) == (estimate(shares, fast, 2).packets, estimate(shares, fast, 2).sessions)
+    assert pytest.approx(1.0 + 0.1 + 10, abs=0.01) == estimate(shares, slow, 2).seconds
+    assert pytest.approx(1.0 + 0.1, abs=0.02) == estimate(shares, fast, 2).seconds
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize("options", [{}, {"depth": "syn"}, {"count": 3}, {"only": ("b",)}], ids=str)
+def test_a_run_of_open_flows_sends_what_was_estimated(options: dict[str, Any]) -> None:
+    """
+    `inventory check` and the run count the same packets, whatever the probe, the family and the options.
+    """
+    settings = plan.Settings(**options)
+    hosts = "[{name: a, roles: [node, typha, apiserver, etcd]}, b, c]"
+    with Lab(describe(f"{{name: three hosts, hosts: {hosts}}}")) as lab:
+        inventory = lab.inventory()
+        result = trio.run(coordinator.run, inventory, settings)
+
+    assert {Verdict.OPEN} == {cell.judgement.verdict for cell in result.cells}
+    expected = estimate(plan.shares(inventory, settings), settings, len(inventory.hosts))
+    assert settings == result.settings
+    assert expected.packets == result.packets
+    assert expected.sessions == sum(cell.evidence.session is not None for cell in result.cells)
+
+
+def test_a_thousand_hosts_are_counted_and_not_listed(tmp_path: Path) -> None:
+    """
+    `inventory check` takes time for each host, and not for each of ten million flows.
+    """
+    path = tmp_path / "hosts.yaml"
+    lines = [f"  - {{name: n{i}, addresses: [10.0.{i // 250}.{i % 250 + 1}]}}" for i in range(1000)]
+    path.write_text("\n".join(["hosts:", *lines]))
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+
+    done = netprobe("inventory", "check", str(path))
+
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert "\n1,000 hosts, 5,994,000 flows: " in done.stdout
+    assert after.ru_utime - before.ru_utime < 10  # listing them took thirty seconds, and 861 MB
 
 
 class Terminal(io.StringIO):

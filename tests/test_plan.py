@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from typing import Final
 
 import msgspec
@@ -230,6 +231,22 @@ def test_every_flow_that_the_requirements_have_is_there_once_and_no_other(invent
     assert len(flows) == len(expected)
     assert expected == {named(flow) for flow in flows}
     assert list(range(len(flows))) == [flow.number for flow in flows]
+
+
+@settings(max_examples=200)
+@given(INVENTORIES, FAMILIES, st.lists(st.sampled_from("abcdef"), max_size=3, unique=True).map(tuple))
+def test_the_flows_are_counted_as_they_are_listed(
+    inventory: Inventory, families: tuple[Family, ...], only: tuple[str, ...]
+) -> None:
+    """
+    For any inventory and options, by probe, family and source.
+    """
+    asked = Settings(families=families, only=only)
+    listed = Counter((flow.probe, flow.family, flow.src) for flow in plan.flows(inventory, asked))
+
+    assert listed == {
+        (share.probe.name, share.family, share.source): share.flows for share in plan.shares(inventory, asked)
+    }
 
 
 @settings(max_examples=60)

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from hypothesis import given
 
-from netprobe.model import Inventory, Run, Segment
+from netprobe.model import Family, Inventory, Run, Segment, Settings
 from netprobe.reports import Options, ReportError, registry
 from netprobe.reports.json import SCHEMA, load
 from tests.golden.made_up import hosts, is_, lost, run, where
@@ -54,6 +54,7 @@ def test_the_document_says_what_it_is() -> None:
         "started",
         "finished",
         "packets",
+        "settings",
         "modes",
         "inventory",
         "hosts",
@@ -92,6 +93,24 @@ def test_the_points_of_the_way_are_words() -> None:
 
     assert {"left", "at-interface", "at-socket"} <= seen
     assert seen <= {"unsent", "sent", "left", "at-interface", "at-socket"}
+
+
+def test_the_document_says_how_it_was_probed() -> None:
+    """Who asked for a part of the flows reads it in the document; in an older one the defaults stand."""
+    settings = Settings(count=3, rate=10, timeout_s=2, depth="syn", families=(Family.IPV4,), only=("a",))
+    asked = msgspec.structs.replace(small(), settings=settings)
+    document = json.loads(rendered(asked))
+
+    assert asked == load(json.dumps(document).encode())
+    assert {
+        "count": 3,
+        "rate": 10,
+        "timeout_s": 2,
+        "depth": "syn",
+        "families": ["ipv4"],
+        "only": ["a"],
+    } == document.pop("settings")
+    assert Settings() == load(json.dumps(document).encode()).settings
 
 
 def test_fields_that_a_newer_netprobe_added_are_skipped() -> None:

@@ -3,39 +3,54 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 if TYPE_CHECKING:
-    from netprobe.model import Flow
-    from netprobe.plan import Settings
+    from netprobe.model import Settings
+    from netprobe.plan import Share
 
 # Measured on two cores with the hosts on the same machine; hosts of their own are quicker, ssh is slower.
 _START_S: Final = 1.0
 _START_OF_HOST_S: Final = 0.05
 _FLOW_S: Final = 0.0002
 _SESSION_PACKETS: Final = 8
-"""Three for the handshake, one each for request and answer, and three to close."""
+"""Three to open, one each for request and answer, three to close; the rate bounds them as well."""
 
 
 class Estimate(msgspec.Struct, frozen=True):
-    """Packets of all hosts together, and seconds from the start to the result."""
+    """Probe packets and sessions of all hosts together, and seconds from the start to the result."""
 
     packets: int
+    sessions: int
     seconds: float
 
 
-def estimate(flows: Sequence[Flow], settings: Settings, hosts: int) -> Estimate:
-    """The cost of a run in which every flow turns out open; each lost one adds packets and waiting."""
-    from netprobe.model import Protocol
-    from netprobe.plan import usual_count
+def estimate(shares: Iterable[Share], settings: Settings, hosts: int) -> Estimate:
+    """
+    The cost of a run in which every flow turns out open and every probed port was free.
 
-    count = settings.count or usual_count(len(flows), hosts)
-    sessions = sum(flow.protocol is Protocol.TCP for flow in flows) if settings.depth == "session" else 0
-    busiest = max(Counter(flow.src for flow in flows).values(), default=0)
+    Each lost packet adds packets and waiting; a port that somebody else holds gets more SYNs, and no session.
+    """
+    from netprobe import plan
+
+    shares = list(shares)
+    flows = sum(share.flows for share in shares)
+    look = plan.first_look(settings, flows, hosts)
+    sessions = 0
+    sent: Counter[str] = Counter()
+    busy: Counter[str] = Counter()
+    for share in shares:
+        has_session = plan.may_hold_session(share.probe, settings)
+        packets = look.packets(share.probe, has_session=has_session)
+        sessions += share.flows if has_session else 0
+        sent[share.source] += share.flows * packets
+        busy[share.source] += share.flows * (packets + (_SESSION_PACKETS if has_session else 0))
+    busiest = max(busy.values(), default=0)
     return Estimate(
-        packets=len(flows) * count + sessions * _SESSION_PACKETS,
-        seconds=_START_S + _START_OF_HOST_S * hosts + _FLOW_S * len(flows) + busiest * count / settings.rate,
+        packets=sum(sent.values()),
+        sessions=sessions,
+        seconds=_START_S + _START_OF_HOST_S * hosts + _FLOW_S * flows + busiest / settings.rate,
     )

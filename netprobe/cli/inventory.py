@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,8 @@ from netprobe.cli.output import Output
 from netprobe.cli.selection import Choices, selection
 
 if TYPE_CHECKING:
-    from netprobe.model import Connection, Flow, Host, Inventory, Role
+    from netprobe.model import Connection, Host, Inventory
+    from netprobe.plan import Share
 
 
 @click.group()
@@ -34,17 +34,20 @@ def check(inventory: Path, **choices: Any) -> None:  # noqa: ANN401 - handed ove
 
     Every mistake is a line with the file, the line, the key and what was expected; exit status 2.
     """
-    narrowed, settings, flows = Choices(**choices).plan(inventory)
+    narrowed, settings, shares = Choices(**choices).plan(inventory)
 
     from netprobe.cli.estimate import estimate
 
-    cost = estimate(flows, settings, len(narrowed.hosts))
-    work = f"{_counted(len(narrowed.hosts), 'host')}, {_counted(len(flows), 'flow')}"
-    price = f"{cost.packets:,} packets and about {cost.seconds:.0f} s if all of them are open"
+    cost = estimate(shares, settings, len(narrowed.hosts))
+    flows = sum(share.flows for share in shares)
+    work = [_counted(len(narrowed.hosts), "host"), _counted(flows, "flow")]
+    price = [_counted(cost.packets, "probe packet"), f"about {cost.seconds:.0f} s"]
+    if cost.sessions:
+        price.insert(1, _counted(cost.sessions, "TCP session"))
     paragraphs = (
         _table(("host", "addresses", "roles", "reached by"), map(_host, narrowed.hosts)),
-        _table(("probe", "protocol", "families", "ports", "flows"), _probes(narrowed, flows)),
-        f"{work}: {price}; more where packets are lost",
+        _table(("probe", "protocol", "families", "ports", "flows"), _probes(narrowed, shares)),
+        f"{', '.join(work)}: {', '.join(price)} if all are open; more where packets are lost",
     )
     Output(None).write("\n\n".join(paragraphs) + "\n")
 
@@ -74,21 +77,16 @@ def _reached(connection: Connection, name: str) -> str:
     return f"{connection.type} {where}".strip()
 
 
-def _probes(inventory: Inventory, flows: list[Flow]) -> Iterator[tuple[object, ...]]:
-    from netprobe import plan
+def _probes(inventory: Inventory, shares: list[Share]) -> Iterator[tuple[object, ...]]:
+    from netprobe import mesh, plan
 
-    counts = Counter(flow.probe for flow in flows)
     for probe in plan.probes(inventory):
-        theirs = [flow for flow in flows if flow.probe == probe.name]
-        families = dict.fromkeys(flow.family.value for flow in theirs)
-        ports = dict.fromkeys(str(flow.port) for flow in theirs if flow.port is not None)
-        number = f"{counts[probe.name]:,}" if theirs else f"0: {_why_none(probe.between, inventory)}"
+        theirs = [share for share in shares if share.probe is probe]
+        families = dict.fromkeys(share.family.value for share in theirs)
+        ports = [str(port) for port in mesh.ports(probe, inventory) if theirs and port is not None]
+        number = f"{sum(share.flows for share in theirs):,}"
+        if not theirs:
+            # Where the hosts would have some, it is an option that leaves none.
+            is_option = mesh.count(probe, inventory.hosts)
+            number += f": {'left out by the options' if is_option else mesh.why_none(probe, inventory.hosts)}"
         yield probe.name, probe.protocol.label, ", ".join(families), ", ".join(ports), number
-
-
-def _why_none(between: tuple[Role, Role], inventory: Inventory) -> str:
-    """Why a probe that is asked for has no flows."""
-    for role in between:
-        if not any(role in host.roles for host in inventory.hosts):
-            return f"no host has the role {role.value}"
-    return "no two such hosts have addresses of one family"

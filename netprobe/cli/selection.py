@@ -13,8 +13,8 @@ from click.shell_completion import CompletionItem
 from netprobe.cli.errors import Refused, refusals
 
 if TYPE_CHECKING:
-    from netprobe.model import Flow, Inventory
-    from netprobe.plan import Settings
+    from netprobe.model import Inventory, Settings
+    from netprobe.plan import Share
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -25,11 +25,11 @@ class Choices:
     def __init__(self, **options: Any) -> None:  # noqa: ANN401 - each option has a type of its own
         self._options = options
 
-    def plan(self, path: Path) -> tuple[Inventory, Settings, list[Flow]]:
-        """The inventory to probe, how to, and its flows; `Refused` where there is nothing to probe."""
+    def plan(self, path: Path) -> tuple[Inventory, Settings, list[Share]]:
+        """What to probe, how to, and the flows, counted; `Refused` where there is nothing to probe."""
         from netprobe import plan
         from netprobe.inventory import InventoryError, narrow
-        from netprobe.model import Family
+        from netprobe.model import Family, Settings
 
         options = self._options
         families = tuple(map(Family, options["family"])) or tuple(Family)
@@ -48,16 +48,16 @@ class Choices:
                 "depth": options["depth"],
             }
             given = {name: value for name, value in asked.items() if value is not None}
-            settings = plan.Settings(families=families, only=options["only"], **given)
+            settings = Settings(families=families, only=options["only"], **given)
             try:
-                flows = plan.flows(inventory, settings)
+                shares = plan.shares(inventory, settings)
             except ValueError as error:
                 raise InventoryError(f"{path}: {error}") from None
-        if not flows:
+        if not shares:
             raise Refused(
                 f"{path}: nothing to probe: no two hosts have the roles and addresses that a flow needs"
             )
-        return inventory, settings, flows
+        return inventory, settings, shares
 
 
 def _load(path: Path) -> Inventory:

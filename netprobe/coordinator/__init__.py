@@ -50,6 +50,7 @@ async def run(inventory: Inventory, settings: Settings, progress: Progress | Non
     told.phase("judging", len(field.flows))
     return Run(
         inventory=inventory,
+        settings=settings,
         hosts=muster.reports(),
         cells=cells(field),
         packets=field.packets,

@@ -77,24 +77,19 @@ class Rounds:
         if not flows:
             return
         self._told.phase(name, len(flows))
-        settings = self._field.settings
-        usual = plan.usual_count(len(self._field.flows), len(self._field.order))
-        several = Attempts(FIRST.first, min(settings.count or usual, FIRST.total))
-        # Half as many: all flows of a source together tell a chain that loses some.
-        leaving = Attempts(OUTPUT.first, max(1, min(OUTPUT.total, several.total // 2)))
-        # Where a session follows, its own segments will tell a way that loses some: one SYN opens it.
+        look = plan.first_look(self._field.settings, len(self._field.flows), len(self._field.order))
         once = [flow for flow in direct if self._field.will_hold_session(flow)]
         more = [flow for flow in direct if not self._field.will_hold_session(flow)]
         dropped = dict(self._field.overflowed)
         await self._volleys.fire(
             [
-                Volley(once, Attempts(FIRST.first, 1), KERNEL),
+                Volley(once, look.once, KERNEL),
                 # What leaves through the kernel finds the next hops that injected packets then need.
-                Volley(more, several, KERNEL),
-                Volley(shared, leaving, KERNEL),
-                Volley(shared, several, LINK),
+                Volley(more, look.several, KERNEL),
+                Volley(shared, look.leaving, KERNEL),
+                Volley(shared, look.several, LINK),
                 # No earlier packet has opened the way for these; where one gets through, none was needed.
-                Volley(self._with_ports(shared), FRESH_PORT, LINK, craft=Craft.FRESH_PORT),
+                Volley(self._with_ports(shared), look.fresh, LINK, craft=Craft.FRESH_PORT),
                 Volley(self._let_out(shared), FRESH_PORT_OUTPUT, KERNEL, craft=Craft.FRESH_PORT),
             ]
         )

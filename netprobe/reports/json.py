@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from netprobe import __version__
-from netprobe.model import Cell, HostReport, Inventory, Run, Verdict
+from netprobe.model import Cell, HostReport, Inventory, Run, Settings, Verdict
 from netprobe.modes import ModeResult, evaluate
 from netprobe.reports.base import Options, Report, ReportError, printable, when
 
@@ -45,6 +45,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     started: str
     finished: str
     packets: int = 0
+    settings: Settings = Settings()
     modes: tuple[ModeSummary, ...]
     inventory: Inventory
     hosts: tuple[HostReport, ...]
@@ -63,6 +64,7 @@ def render(run: Run, _options: Options) -> str:
         started=run.started,
         finished=run.finished,
         packets=run.packets,
+        settings=run.settings,
         modes=tuple(map(_summary, evaluate(run))),
         inventory=run.inventory,
         hosts=run.hosts,
@@ -109,6 +111,7 @@ def load(source: Path | bytes) -> Run:
         document = msgspec.json.decode(source, type=Document)
         run = Run(
             inventory=document.inventory,
+            settings=document.settings,
             hosts=document.hosts,
             cells=document.cells,
             started=document.started,
