@@ -203,6 +203,7 @@ class Rounds:
                 [Volley(direct, each, KERNEL, SAME_PORT, Craft.WITHDRAWAL) for each in turn]
             )
         self._field.distrust(flows, PATTERN, dropped)
+        self._field.distrust_half_open(flow for flow in direct if flow.protocol is Protocol.TCP)
 
     async def _burst(self, flows: Sequence[Flow]) -> None:
         # Many misses are no accident: the more of them, the fewer packets each needs.
