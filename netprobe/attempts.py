@@ -46,7 +46,9 @@ FRESH_MASK: Final = FRESH_PORT.mask | FRESH_PORT_WATCHED.mask
 CONFIRM_MASK: Final = BURST.mask | PATTERN.mask | SLOW.mask
 ARRIVALS_MASK: Final = FIRST.mask | CONFIRM_MASK
 
-SOURCE_PORTS: Final = (0xF000, 4090)
-"""The first, and how many: above the kernel's ephemeral range (32768-60999), no live connection's own."""
-SOURCE_PORTS_MASK: Final = 0xF000
-"""The bits that all of them have in common, and no ephemeral port has all of."""
+SOURCE_PORTS: Final = (32768, 28232)
+"""
+The first, and how many: those that real traffic has (net.ipv4.ip_local_port_range, VXLAN's as well).
+
+Filters without a memory let answers back to these, and not always to others.
+"""

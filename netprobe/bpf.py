@@ -14,8 +14,6 @@ import enum
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-import msgspec
-
 from netprobe.template import ATTEMPT_BITS, Base, Match, Sight
 
 Instruction = tuple[int, int, int, int]
@@ -58,7 +56,7 @@ def for_packet_tap(
     """A filter for a cooked AF_PACKET socket: tagged packets of both families in one direction."""
     program = _Assembler()
     program.only(direction)
-    by_protocol = _by_protocol(_arriving(sights) if direction is Direction.IN else sights)
+    by_protocol = _by_protocol(sights)
     program.load(0, 1)
     program.emit(_RSH, 4)
     program.branch(_JEQ, 6, "v6")
@@ -92,7 +90,7 @@ def for_raw_socket(
     """
     program = _Assembler()
     set_x = (_LDX_MSH, 0) if version == 4 else (_LDX_IMM, 0)
-    program.sights(_by_protocol(_arriving(sights)).get(protocol, []), set_x, nonce, flows, "s")
+    program.sights(_by_protocol(sights).get(protocol, []), set_x, nonce, flows, "s")
     return program.finish()
 
 
@@ -118,10 +116,6 @@ def for_icmp_errors() -> list[Instruction]:
         program.branch(_JEQ, number, "keep")
     program.jump("drop")
     return program.finish()
-
-
-def _arriving(sights: Iterable[Sight]) -> list[Sight]:
-    return [msgspec.structs.replace(each, matches=(*each.matches, *each.arriving_matches)) for each in sights]
 
 
 def _by_protocol(sights: Iterable[Sight]) -> dict[int, list[Sight]]:

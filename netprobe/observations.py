@@ -58,7 +58,8 @@ class Observations:
     that it says is no evidence.
 
     `sent` has the attempts handed to the kernel; `errors` those that it refused, by errno's name. `nat` is
-    the source address that a flow arrived with where that is not its own, `rst_ttl` the TTL of the RST that
+    the source address that a flow arrived with where that is not its own, `redirected` the port that it
+    arrived at where that is not its own, `rst_ttl` the TTL of the RST that
     came back, `elsewhere` the hosts that a flow was delivered to although it was meant for another.
     `served` are the attempts of sessions whose request came through, `resent` the flows whose answer was
     sent again, `words` how many refusals each host has heard.
@@ -74,6 +75,7 @@ class Observations:
         self.sessions: dict[int, list[SessionResult]] = {}
         self.nat: dict[int, str] = {}
         self.rst_ttl: dict[int, int] = {}
+        self.redirected: dict[int, int] = {}
         self.elsewhere: dict[int, set[str]] = {}
         self.rtt_us: dict[int, int] = {}
         self.resent: set[int] = set()
@@ -115,6 +117,12 @@ class Observations:
                     self.nat[number] = address
         elif kind is Kind.RST:
             self.rst_ttl.update((number, ttl) for number in numbers if self._begins(number, host))
+
+    def came_to(self, host: str, kind: Kind, port: int, numbers: Iterable[int]) -> None:
+        """Note the port that probes came to at a host."""
+        for number in numbers if kind is Kind.PROBE else ():
+            if self._ends(number, host) and self._flows[number].port not in (port, None):
+                self.redirected[number] = port
 
     def took(self, host: str, rtts: Iterable[tuple[int, int]]) -> None:
         """

@@ -115,17 +115,17 @@ class Sight(msgspec.Struct, frozen=True, kw_only=True):
     How a packet of this run is recognised, and where its tag is read.
 
     `tag` is an offset from `base`; the number found there minus `minus` is the tag (a TCP acknowledgement is
-    the sequence number plus one). `arriving_matches` hold as well where the packet arrives; where it leaves,
-    a translator between may have changed what they are about.
+    the sequence number plus one). One that `answers` carries no mark of the run, only the tag of the packet
+    that it is about: it counts where that packet was sent, and nowhere else.
     """
 
     kind: Kind
     protocol: int
     base: Base = Base.TRANSPORT
     matches: tuple[Match, ...] = ()
-    arriving_matches: tuple[Match, ...] = ()
     tag: int
     minus: int = 0
+    answers: bool = False
 
 
 def mark_matches(offset: int, key: Key) -> tuple[Match, Match]:

@@ -179,11 +179,16 @@ class Fired(msgspec.Struct):
 
 
 class Connect(msgspec.Struct):
-    """Hold sessions: (source, port, request template, answer template, [(flow, destination), …])."""
+    """
+    Hold sessions: (source, port, request template, answer template, [(flow, destination), …]).
+
+    At most `parallel` at a time, each for `timeout` seconds, and `rate` begin in a second.
+    """
 
     attempt: int
     timeout: float
     parallel: int
+    rate: float
     sessions: list[tuple[str, int, int, int, list[tuple[int, str]]]]
 
 
@@ -222,14 +227,14 @@ class Collected(msgspec.Struct):
     """
     What the taps saw since the last collection.
 
-    `sightings` are (point, kind, masks); `origins` (kind, source address, TTL or 0, flows) of what arrived;
-    `rtts` (flow, microseconds); `kept` (point, packet from its IP header on); `drops` how many packets each
-    point lost for want of room; `served` the sessions whose request came through, `resent` the flows of those
-    whose answer had to be sent again.
+    `sightings` are (point, kind, masks); `origins` (kind, source address, TTL or 0, destination port of a
+    probe or 0, flows) of what arrived; `rtts` (flow, microseconds); `kept` (point, packet from its IP header
+    on); `drops` how many packets each point lost for want of room; `served` the sessions whose request came
+    through, `resent` the flows of those whose answer had to be sent again.
     """
 
     sightings: list[tuple[Point, Kind, Masks]]
-    origins: list[tuple[Kind, str, Number, list[Number]]]
+    origins: list[tuple[Kind, str, Number, Number, list[Number]]]
     rtts: list[tuple[Number, Count]]
     kept: list[tuple[str, bytes]]
     drops: dict[str, Count]

@@ -25,7 +25,6 @@ from scapy.packet import Packet, Raw
 from netprobe import bpf
 from netprobe.agent import filters
 from netprobe.agent.taps import Sight as AgentSight
-from netprobe.attempts import SOURCE_PORTS
 from netprobe.bpf import Direction, Instruction
 from netprobe.model import Family, Protocol
 from netprobe.template import ATTEMPT_BITS, Base, Key, Kind
@@ -38,10 +37,6 @@ SIGHTS: Final = sights()
 OF_PACKETS: Final = [sight for sight in SIGHTS if sight.base is Base.TRANSPORT]
 OF_PAYLOADS: Final = [sight for sight in SIGHTS if sight.base is Base.PAYLOAD]
 ON_AGENTS: Final[list[AgentSight]] = [sight_on_an_agent(sight) for sight in SIGHTS]
-ARRIVING: Final[list[AgentSight]] = [
-    sight_on_an_agent(msgspec.structs.replace(sight, matches=sight.matches + sight.arriving_matches))
-    for sight in SIGHTS
-]
 VERSIONS: Final = {Family.IPV4: 4, Family.IPV6: 6}
 HOST, OUTGOING = 0, 4  # linux/if_packet.h
 ETHERNET, LOOPBACK = 1, 772  # linux/if_arp.h
@@ -157,14 +152,14 @@ def _load(packet: bytes, at: int, width: int) -> int:
 
 
 def tag_on_an_agent(packet: bytes) -> int | None:
-    """The tag that an agent reads from an arriving packet which begins with its IP header."""
+    """The tag that an agent reads from a packet which begins with its IP header."""
     buffer = bytearray(SNAP_BYTES)
     buffer[: len(packet)] = packet
     if buffer[0] >> 4 == 4:
         protocol, transport = buffer[9], (buffer[0] & 0xF) * 4
     else:
         protocol, transport = buffer[6], 40
-    for sight in ARRIVING:
+    for sight in ON_AGENTS:
         if sight.protocol == protocol:
             word = sight.tag(buffer, transport, len(packet))
             if word is not None and (word ^ KEY.nonce) >> ATTEMPT_BITS < FLOWS:
@@ -500,27 +495,6 @@ def test_a_filter_of_no_sights_lets_nothing_pass() -> None:
     """
     with in_kernel(bpf.for_raw_socket([], Protocol.UDP, 4, KEY.nonce, FLOWS)) as filtered:
         assert not any(filtered.passes(packet.data) for packet in PACKETS)
-
-
-@pytest.mark.parametrize("flags", ["SA", "RA"])
-def test_the_answers_to_live_connections_are_not_ours_whatever_they_acknowledge(flags: str) -> None:
-    """
-    Of the sequence numbers that a busy host has acknowledged, some are tags of a large run.
-    """
-    answers = {
-        port: bytes(
-            IP(src="10.0.0.2", dst="10.0.0.1")
-            / TCP(sport=179, dport=port, flags=flags, ack=KEY.tag(FLOW, ATTEMPT) + 1)
-        )
-        for port in (1024, 32768, 60999, *range(SOURCE_PORTS[0], sum(SOURCE_PORTS)))
-    }
-    passing = [port for port, packet in answers.items() if interpreted(TAP_IN, packet, HOST)]
-    with in_kernel(RAW[Protocol.TCP, Family.IPV4]) as at_sockets:
-        assert passing == [port for port, packet in answers.items() if at_sockets.passes(packet)]
-
-    assert list(range(SOURCE_PORTS[0], sum(SOURCE_PORTS))) == passing
-    # A translator on the way may have given the connection another port: that is seen where answers leave.
-    assert all(interpreted(TAP_OUT, packet, OUTGOING) for packet in answers.values())
 
 
 @given(st.integers(0, FLOWS - 1), st.integers(0, (1 << ATTEMPT_BITS) - 1), st.integers(0, 0xFFFFFFFF))

@@ -5,6 +5,7 @@ import errno
 import os
 import select
 import socket
+import time
 
 from netprobe.agent import wire
 from netprobe.agent.listeners import reset_on_close, tcp_info
@@ -25,7 +26,7 @@ NOTHING, CONNECTED, ANSWERED = 0, 1, 2
 
 class Connect:
     """
-    Many sessions, a bounded number at a time; `done` is called with the answer when all have ended.
+    Many sessions, so many at a time and in a second; `done` is called with the answer when all have ended.
 
     Each of `sessions` is [source, port, request template, answer template, [[flow, destination], …]]. Each
     result is [flow, stage, errno's name or "", round-trip time in microseconds, retransmissions, source
@@ -45,6 +46,8 @@ class Connect:
         self._nonce = nonce
         self.timeout_s = wire.number(request.get("timeout"), "timeout", 0.001, 60)
         self._parallel = wire.integer(request.get("parallel"), "parallel", 1, 10000)
+        self._interval_s = 1 / wire.number(request.get("rate"), "rate", 0.001, 1e6)
+        self._due = 0.0
         self._done = done
         self._results: list[list[object]] = []
         sessions: list[_Wanted] = []
@@ -71,7 +74,14 @@ class Connect:
         if not self._total:
             self._done({"results": []})
         for _ in range(self._parallel):
-            self._next()
+            self._in_turn()
+
+    def _in_turn(self) -> None:
+        # By way of the loop: a chain of sessions that fail at once must not nest.
+        now = time.monotonic()
+        self._due = max(self._due, now)
+        self.loop.later(self._due - now, self._next)
+        self._due += self._interval_s
 
     def _next(self) -> None:
         wanted = next(self._waiting, None)
@@ -91,8 +101,7 @@ class Connect:
         if len(self._results) == self._total:
             self._done({"results": self._results})
         else:
-            # By way of the loop: a chain of sessions that fail at once must not nest.
-            self.loop.later(0, self._next)
+            self._in_turn()
 
 
 class _Wanted:

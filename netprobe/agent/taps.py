@@ -35,6 +35,7 @@ _KEPT_PACKETS = 20000
 _ATTEMPT_MASK = (1 << ATTEMPT_BITS) - 1
 _WORD = 0xFFFFFFFF
 
+_WITH_PORTS = (6, 17)
 _KINDS = ("packet", "raw", "keep")
 _BASES = ("transport", "payload")
 
@@ -48,6 +49,7 @@ class Sight:
         self._payload = wire.one_of(request.get("base", "transport"), "sight.base", _BASES) == "payload"
         self._tag_at = wire.integer(request.get("tag"), "sight.tag", 0, _SNAP_BYTES)
         self._minus = wire.integer(request.get("minus", 0), "sight.minus")
+        self.answers = wire.flag(request.get("answers", False), "sight.answers")
         self._matches = []
         for each in wire.items(request.get("matches", []), "sight.matches"):
             offset, width, mask, value = (
@@ -74,14 +76,14 @@ class Sightings:
     What the taps have seen since the last collection.
 
     `masks` has, by (point, kind) and flow, a bit for each attempt; `origins` the flows by kind, source
-    address and TTL (0 where it is not known) of what arrived; `sent` and `back` when probes were sent
-    and when something came back, by tag; `kept` whole packets by point; `at_sockets` how many came to
-    sockets.
+    address, TTL (0 where it is not known) and destination port (0 where there is none, or another word than
+    the probe's) of what arrived; `sent` and `back` when probes were sent and when something came back, by
+    tag; `kept` whole packets by point; `at_sockets` how many came to sockets.
     """
 
     def __init__(self) -> None:
         self.masks: dict[tuple[str, str], dict[int, int]] = collections.defaultdict(dict)
-        self.origins: dict[tuple[str, bytes | str, int], set[int]] = collections.defaultdict(set)
+        self.origins: dict[tuple[str, bytes | str, int, int], set[int]] = collections.defaultdict(set)
         self.sent: dict[int, float] = {}
         self.back: dict[int, float] = {}
         self.kept: list[tuple[str, bytes]] = []
@@ -250,12 +252,23 @@ class Taps:
                 word = sight.tag(buffer, transport, size)
                 if word is not None:
                     tag = word ^ self._nonce
-                    if tag >> ATTEMPT_BITS < self._flows:
-                        self._note(tap.point, sight.kind, tag, now, source)
+                    if tag >> ATTEMPT_BITS < self._flows and self._is_ours(tap, sight, tag):
+                        port = 0
+                        if sight.kind == "probe" and protocol in _WITH_PORTS:
+                            port = buffer[transport + 2] << 8 | buffer[transport + 3]
+                        self._note(tap.point, sight.kind, tag, now, source, port)
                         break
         return True
 
-    def _note(self, point: str, kind: str, tag: int, now: float, source: "str | None") -> None:
+    def _is_ours(self, tap: Tap, sight: Sight, tag: int) -> bool:
+        """
+        Whether a packet with a tag of this run is one of this run.
+
+        Of all numbers that a busy host's peers acknowledge, some are tags; not of packets that it has sent.
+        """
+        return not sight.answers or tap.point == "left" or tag in self._seen.sent
+
+    def _note(self, point: str, kind: str, tag: int, now: float, source: "str | None", port: int) -> None:
         """Note the packet in the buffer; `source` is its address where it came without its IP header."""
         seen, flow = self._seen, tag >> ATTEMPT_BITS
         masks = seen.masks[point, kind]
@@ -268,11 +281,11 @@ class Taps:
             seen.back.setdefault(tag, now)
         buffer = self._buffer
         if source is not None:
-            seen.origins[kind, source, 0].add(flow)
+            seen.origins[kind, source, 0, port].add(flow)
         elif buffer[0] >> 4 == 4:
-            seen.origins[kind, bytes(buffer[12:16]), buffer[8]].add(flow)
+            seen.origins[kind, bytes(buffer[12:16]), buffer[8], port].add(flow)
         else:
-            seen.origins[kind, bytes(buffer[8:24]), buffer[7]].add(flow)
+            seen.origins[kind, bytes(buffer[8:24]), buffer[7], port].add(flow)
 
     def _drain(self) -> None:
         """Read what has arrived by now; bounded, for a flood must not keep the agent from answering."""
@@ -317,8 +330,14 @@ class Taps:
                 for (point, kind), masks in seen.masks.items()
             ],
             "origins": [
-                [kind, source if isinstance(source, str) else wire.address_text(source), ttl, sorted(flows)]
-                for (kind, source, ttl), flows in seen.origins.items()
+                [
+                    kind,
+                    source if isinstance(source, str) else wire.address_text(source),
+                    ttl,
+                    port,
+                    sorted(flows),
+                ]
+                for (kind, source, ttl, port), flows in seen.origins.items()
             ],
             "rtts": seen.rtts(),
             "kept": [[point, base64.b64encode(data).decode()] for point, data in seen.kept],

@@ -8,9 +8,9 @@ from typing import Final
 import msgspec
 
 from netprobe import plan
-from netprobe.attempts import ARRIVALS_MASK, SLOW, Attempts
+from netprobe.attempts import ARRIVALS_MASK, PATTERN, SAME_PORT, SLOW, Attempts
 from netprobe.model import Family, Flow, Inventory, Protocol, Symbol
-from netprobe.observations import INTERFACE, SOCKET, Observations
+from netprobe.observations import INTERFACE, LEFT, SOCKET, Observations
 from netprobe.plan import Settings
 from netprobe.probes import Probe, registry
 from netprobe.probes.base import Application
@@ -130,11 +130,15 @@ class Field:
         return self.order[flow.src] > self.order[flow.dst]
 
     def holder(self, flow: Flow) -> str | None:
-        """The program that holds the flow's port at its destination, None where it is free or ours."""
+        """What holds the flow's port at its destination, None where it is free or ours."""
+        if flow.number in self.seen.redirected:
+            return f"a redirection to port {self.seen.redirected[flow.number]}"
         return None if flow.port is None else self.holders.get((flow.protocol, flow.dst_address, flow.port))
 
     def will_hold_session(self, flow: Flow) -> bool:
-        """Whether a session is to follow the flow's SYN: our own listener waits for it."""
+        """Whether a session is to follow the flow's SYN: as far as is known, our listener waits for it."""
+        if flow.number in self.seen.redirected:
+            return False
         return self.settings.depth == "session" and (flow.dst_address, flow.port) in self.speeches
 
     def testable(self, flows: Iterable[Flow]) -> list[Flow]:
@@ -170,6 +174,25 @@ class Field:
             if flow.src in lossy or flow.dst in lossy:
                 missed = attempts.mask & ~self.seen.passed(flow, attempts.mask)
                 self._distrusted[flow.number] = self._distrusted.get(flow.number, 0) | missed
+
+    def distrust_half_open(self, flows: Iterable[Flow]) -> None:
+        """
+        Where a connection of a port stayed half open, later SYNs from that port are no evidence.
+
+        A kernel answers them with a word about the earlier one, or with nothing; whether they were taken back
+        is seen at the destination.
+        """
+        answered = self.seen.at(LEFT, Kind.ACCEPT)
+        for flow in flows:
+            number = flow.number
+            came = self.seen.at(SOCKET, Kind.PROBE)[number]
+            ended = self.seen.at(SOCKET, Kind.RESET)[number] | self.seen.at(SOCKET, Kind.WITHDRAWAL)[number]
+            held = came & ~ended
+            for first in range(PATTERN.first, PATTERN.first + PATTERN.total, SAME_PORT):
+                for attempt in range(first + 1, first + SAME_PORT):
+                    before = held & (1 << attempt) - (1 << first)
+                    if before and not answered[number] >> attempt & 1:
+                        self._distrusted[number] = self._distrusted.get(number, 0) | 1 << attempt
 
     def counted(self, flow: Flow, attempts: int) -> int:
         """Those of the attempts that are evidence: not what taps had no room for, nor what was too late."""

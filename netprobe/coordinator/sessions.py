@@ -30,6 +30,8 @@ _AGAIN: Final = (1, 2, 3)
 _SESSION_S: Final = 0.7
 """Time for two retransmissions of a payload: after 0.2 s and 0.6 s (TCP_RTO_MIN, doubled)."""
 _ROUND_TRIPS: Final = 4
+_PACKETS: Final = 4
+"""What each end sends in a session, about: handshake, payload, acknowledgement, reset."""
 
 
 class Sessions:
@@ -53,7 +55,7 @@ class Sessions:
             await self._muster.arm_payloads({name for flow in failed for name in (flow.src, flow.dst)})
             async with trio.open_nursery() as nursery:
                 for attempt in _AGAIN:
-                    nursery.start_soon(self._connect, failed, attempt)
+                    nursery.start_soon(self._connect, failed, attempt, len(_AGAIN))
             await self._volleys.listen({flow.src for flow in failed}, 0)
         await self._volleys.listen({flow.dst for flow in flows}, 0)
         return [flow for flow in flows if self._retransmitted(flow) or self._unconnected(flow)]
@@ -61,7 +63,8 @@ class Sessions:
     def _can(self, flow: Flow) -> bool:
         return self._field.will_hold_session(flow) and self._field.seen.passed(flow, FIRST.mask) != 0
 
-    async def _connect(self, flows: Sequence[Flow], attempt: int) -> None:
+    async def _connect(self, flows: Sequence[Flow], attempt: int, beside: int = 1) -> None:
+        """Hold a session for each; `beside` is how many such rounds go on at the same time."""
         theirs: dict[str, dict[tuple[str, int, int, int], list[tuple[int, str]]]] = defaultdict(dict)
         for flow in self._field.testable(flows):
             if flow.port is not None:
@@ -70,17 +73,20 @@ class Sessions:
         timeout_s = min(
             self._field.settings.timeout_s, _SESSION_S + self._volleys.slowest_rtt_s() * _ROUND_TRIPS
         )
+        # Every host is at both ends.
+        rate = self._field.settings.rate / (2 * _PACKETS * beside)
         requests = {
             name: wire.Connect(
                 attempt=attempt,
                 timeout=timeout_s,
                 parallel=_PARALLEL,
+                rate=rate,
                 sessions=[(*what, targets) for what, targets in sessions.items()],
             )
             for name, sessions in theirs.items()
         }
         longest = max(Counter(flow.src for flow in flows).values(), default=0)
-        patience_s = ANSWER_TIMEOUT_S + timeout_s * (1 + longest / _PARALLEL)
+        patience_s = ANSWER_TIMEOUT_S + timeout_s * (1 + longest / _PARALLEL) + longest / rate
         connected = await self._crew.ask("connect", requests, wire.Connected, patience_s)
         for name, result in connected.items():
             for number, stage, error, rtt_us, retransmissions, port in result.results:

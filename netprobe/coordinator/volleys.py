@@ -169,8 +169,9 @@ class Volleys:
         seen = self._field.seen
         for point, kind, masks in result.sightings:
             seen.saw(name, point, kind, masks)
-        for kind, address, ttl, numbers in result.origins:
+        for kind, address, ttl, port, numbers in result.origins:
             seen.came_from(name, kind, address, ttl, numbers)
+            seen.came_to(name, kind, port, numbers)
         seen.took(name, result.rtts)
         seen.serve(name, result.served, result.resent)
         self._field.overflowed[name] += sum(result.drops.values())

@@ -11,12 +11,11 @@ from typing import Final
 
 import msgspec
 
-from netprobe.attempts import SOURCE_PORTS, SOURCE_PORTS_MASK
 from netprobe.model import Family, Protocol
 from netprobe.probes._outer import packet
 from netprobe.template import Key, Kind, Match, Sight, Template
 
-_DESTINATION_PORT, _SEQUENCE, _ACKNOWLEDGEMENT, _FLAGS, _WINDOW = 2, 4, 8, 13, 14  # RFC 9293 §3.1
+_SEQUENCE, _ACKNOWLEDGEMENT, _FLAGS, _WINDOW = 4, 8, 13, 14  # RFC 9293 §3.1
 _FIN, _SYN, _RST, _ACK = 0x01, 0x02, 0x04, 0x10
 _STATE_FLAGS: Final = _FIN | _SYN | _RST | _ACK
 
@@ -56,11 +55,9 @@ def sights(key: Key) -> tuple[Sight, ...]:
     The SYN, its SYN-ACK, the RST that refuses it, and the RSTs, ours and a kernel's, that end it half open.
 
     A RST that answers a SYN acknowledges its sequence number plus one; one that answers a SYN-ACK carries
-    that number as its own (RFC 9293 §3.5.2). Answers cannot carry the run's mark: among all that a busy host
-    gets, they are known by going to a port that no live connection has, and by the tag.
+    that number as its own (RFC 9293 §3.5.2).
     """
     tcp = Protocol.TCP
-    to_us = (Match(_DESTINATION_PORT, 2, SOURCE_PORTS_MASK, SOURCE_PORTS[0]),)
     return (
         Sight(
             kind=Kind.PROBE,
@@ -72,17 +69,17 @@ def sights(key: Key) -> tuple[Sight, ...]:
             kind=Kind.ACCEPT,
             protocol=tcp,
             matches=(_flags(_STATE_FLAGS, _SYN | _ACK),),
-            arriving_matches=to_us,
             tag=_ACKNOWLEDGEMENT,
             minus=1,
+            answers=True,
         ),
         Sight(
             kind=Kind.RST,
             protocol=tcp,
             matches=(_flags(_RST | _ACK, _RST | _ACK),),
-            arriving_matches=to_us,
             tag=_ACKNOWLEDGEMENT,
             minus=1,
+            answers=True,
         ),
         Sight(
             kind=Kind.WITHDRAWAL,

@@ -54,7 +54,7 @@ def test_it_does_all_that_a_run_asks_for(version: str, interpreter: str) -> None
         ]
         fired = bench.fire(source, *volleys)
         sessions = [[lab.hosts["n1"].address(Family.IPV6), port, request, answer, [[99, address]]]]
-        connected = source.ask("connect", attempt=0, timeout=5.0, parallel=1, sessions=sessions)
+        connected = source.ask("connect", attempt=0, timeout=5.0, parallel=1, rate=1000.0, sessions=sessions)
         collected = bench.collect(destination, expect=len(volleys))
         ipip = [4, *(lab.hosts[name].address(Family.IPV4) for name in ("n1", "n2")), 0, 0]
 

@@ -179,6 +179,7 @@ REQUESTS: Final[dict[str, dict[str, Any]]] = {
         "attempt": 0,
         "timeout": 0.01,
         "parallel": 2,
+        "rate": 1000.0,
         "sessions": [["10.77.1.11", 179, 1, 1, [[1, "10.77.2.11"]]]],
     },
     "conntrack": {"tuples": [[4, "10.77.1.11", "10.77.2.11", 0, 0]], "delete": False},

@@ -83,6 +83,7 @@ class Liar:
                 kind,
                 self.dice.choice(["192.0.2.1", "made up", "::"]),
                 self.dice.choice([0, 64, 1 << 31]),
+                self.dice.choice([0, 179, 1 << 20]),
                 self._numbers(),
             ]
             for kind in KINDS

@@ -186,6 +186,34 @@ def test_a_service_at_one_address_is_spared_and_the_other_address_probed_in_full
     }
 
 
+@pytest.mark.parametrize("on", ["b", "router"])
+def test_a_service_to_which_a_probed_port_is_redirected_is_spared(on: str) -> None:
+    """
+    Our own listener holds the port, and it is not it that answers.
+    """
+    text = f"""
+    name: a port that leads to another one
+    hosts: [a, b]
+    faults: [{{on: {on}, type: nat, hook: prerouting, nft: 'tcp dport 179 redirect to :1790'}}]
+    """
+    if on == "router":
+        text = text.replace("'tcp dport 179 redirect to :1790'", "'iifname a tcp dport 179 dnat to :1790'")
+    with Lab(describe(text)) as lab:
+        addresses = lab.hosts["b"].addresses.values()
+        service = Service(lab, "b", *(f"tcp,{address},1790" for address in addresses))
+        run = probe(lab, "bgp")
+        for address in addresses:
+            connect(lab, "a", address, 1790)
+            assert "the test itself" in service.lines.find("^accepted")
+
+    for family in Family:
+        cell = only(run.cells, f"a -> b bgp:179/{family.value}")
+
+        assert IN_USE == Held.of(cell), evidence(cell)
+        assert cell.evidence.session is None
+        assert "a redirection to port 1790 holds the port" in cell.judgement.detail
+
+
 def test_a_program_is_named_for_the_address_that_it_holds() -> None:
     """
     Two programs with one port: BIRD had one for each family.
