@@ -16,8 +16,9 @@ from netprobe.diagnosis import Diagnosis, Group, Untested, diagnose
 from netprobe.diagnosis.evidence import in_one_line
 from netprobe.diagnosis.names import Names, common_domain, common_prefix, fold
 from netprobe.diagnosis.routes import Route, routes
-from netprobe.diagnosis.words import CAUSES, HINTS, STAGES
+from netprobe.diagnosis.words import CAUSES, HINTS, RATIONED_ALONE, RATIONED_TOO, SEVERAL_ADDRESSES, STAGES
 from netprobe.model import (
+    RATIONED,
     Answer,
     Caveat,
     Fate,
@@ -49,6 +50,7 @@ from tests.golden.scenes import five_hosts
 from tests.golden.strategies import runs, shuffled
 
 INGRESS, PATH = lost(Segment.DESTINATION_INGRESS), lost(Segment.PATH)
+RATIONED_PATH = msgspec.structs.replace(PATH, notes=(RATIONED,))
 CLOSED = Outcome(verdict=Verdict.CLOSED, fates=((Fate(Seen.AT_SOCKET, Answer.RST), 5),))
 
 
@@ -158,16 +160,109 @@ def test_a_dead_host_is_not_part_of_what_else_a_probe_loses() -> None:
     ] == [said(group) for group in diagnosed(faults, probes=("ipip", "vxlan")).blocked]
 
 
+def test_a_router_that_speaks_from_its_address_in_each_network_is_one_cause() -> None:
+    """a, c and e are in one network, b and d in another: each hears the address of its own gateway."""
+    fault: Fault = lambda flow: rejected(  # noqa: E731
+        Segment.PATH, "10.0.0.1" if flow.src in "ace" else "10.0.1.1"
+    )
+    (group,) = diagnosed([fault], probes=("vxlan",)).blocked
+
+    assert ("10.0.0.1", "10.0.1.1") == group.by
+    assert "A firewall on the path refuses it (10.0.0.1, 10.0.1.1)." == group.where
+    assert SEVERAL_ADDRESSES == group.hint
+
+
+def test_answers_are_refused_to_the_network_that_they_come_from() -> None:
+    """On the way back it is the destination that is told."""
+    fault: Fault = lambda flow: rejected(  # noqa: E731
+        Segment.RETURN_PATH, "10.0.0.1" if flow.dst in "ace" else "10.0.1.1"
+    )
+
+    assert 1 == len(diagnosed([fault], probes=("bgp",)).blocked)
+
+
 def test_refusals_by_different_routers_are_different_causes() -> None:
-    """Who refused is where to look."""
+    """A network that hears two addresses hears two routers, and who refused is where to look."""
     faults = [
         where(is_(src="a"), rejected(Segment.PATH, "10.0.0.1")),
-        where(is_(src="b"), rejected(Segment.PATH, "10.0.1.1")),
+        where(is_(src="c"), rejected(Segment.PATH, "10.0.0.2")),
     ]
     groups = diagnosed(faults, probes=("vxlan",)).blocked
 
-    assert ["10.0.0.1", "10.0.1.1"] == [group.by for group in groups]
+    assert [("10.0.0.1",), ("10.0.0.2",)] == [group.by for group in groups]
     assert "A firewall on the path refuses it (10.0.0.1)." == groups[0].where
+
+
+def test_probes_that_different_routers_refuse_are_different_causes() -> None:
+    """The same hosts hear one router about VXLAN and another about BGP."""
+    faults = [
+        where(is_(probe="vxlan"), rejected(Segment.PATH, "10.0.0.1")),
+        where(is_(probe="bgp"), rejected(Segment.PATH, "10.0.0.2")),
+    ]
+
+    assert 2 == len(diagnosed(faults, probes=("vxlan", "bgp")).blocked)
+
+
+def test_many_addresses_of_a_router_are_shortened() -> None:
+    """Two of them, and how many more."""
+    inventory = Inventory(hosts=hosts("abcdef", 6), probes=("vxlan",))
+    fault: Fault = lambda flow: rejected(  # noqa: E731
+        Segment.PATH, flow.src_address.rpartition(".")[0] + ".1"
+    )
+    (group,) = diagnose(run(inventory, [fault])).blocked
+
+    assert 6 == len(group.by)
+    assert "A firewall on the path refuses it (10.0.0.1, 10.0.1.1 and 4 more)." == group.where
+
+
+def rationed(flow: Flow) -> Outcome | None:
+    """Every second flow of each probe is heard to be refused, the others are not; which is chance."""
+    chance = (ord(flow.src) * 7 + ord(flow.dst) * 3 + (flow.port or 0)) % 5
+    return (
+        RATIONED_PATH
+        if chance < 2
+        else rejected(Segment.PATH, "10.0.0.1" if flow.src in "ace" else "10.0.1.1")
+    )
+
+
+def test_one_rule_whose_refusals_are_rationed_is_one_cause() -> None:
+    """And the flows that nobody was heard to refuse are counted for themselves, never as rejected."""
+    (group,) = diagnosed([rationed], probes=("vxlan", "flannel")).blocked
+
+    assert ("vxlan udp/4789, flannel udp/4789,8472", "a,b,c,d,e > a,b,c,d,e", 60) == said(group)
+    assert {Verdict.FILTERED} == {cell.judgement.verdict for cell in group.silent}
+    heard = [cell for cell in group.cells if cell not in group.silent]
+    assert {Verdict.REJECTED} == {group.verdict} == {cell.judgement.verdict for cell in heard}
+    assert group.example in heard
+    assert RATIONED_TOO in group.hint
+
+
+def test_silence_that_was_asked_again_is_another_cause() -> None:
+    """Only where a ration can explain it is it put with refusals."""
+    fault: Fault = lambda flow: PATH if rationed(flow) == RATIONED_PATH else rationed(flow)  # noqa: E731
+
+    assert {Verdict.FILTERED, Verdict.REJECTED} == {
+        group.verdict for group in diagnosed([fault], probes=("vxlan",)).blocked
+    }
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        where(is_(src="a", dst="b", probe="vxlan"), rejected(Segment.DESTINATION_INGRESS, "10.0.1.10")),
+        where(is_(src="a", dst="b", probe="bgp"), rejected(Segment.PATH, "10.0.0.1")),
+        where(is_(src="a", dst="b", probe="vxlan"), rejected(Segment.PATH, "10.0.0.1")),
+    ],
+    ids=["another place", "another probe", "other hosts"],
+)
+def test_silence_is_not_put_with_refusals_of_something_else(refused: Fault) -> None:
+    """Then it is a cause of its own, which says that it may have been refused."""
+    faults = [refused, where(is_(src="c", probe="vxlan"), RATIONED_PATH)]
+    silent, heard = diagnosed(faults, probes=("vxlan", "bgp")).blocked
+
+    assert (Verdict.FILTERED, 4, ()) == (silent.verdict, len(silent.cells), silent.silent)
+    assert RATIONED_ALONE == silent.hint
+    assert (Verdict.REJECTED, 1, ()) == (heard.verdict, len(heard.cells), heard.silent)
 
 
 def test_hosts_that_refuse_for_themselves_are_one_cause() -> None:
@@ -178,7 +273,7 @@ def test_hosts_that_refuse_for_themselves_are_one_cause() -> None:
     (group,) = diagnosed([fault], probes=("vxlan",), dual=True).blocked
 
     assert ("vxlan udp/4789", "a,b,c,d,e > b,c", 16) == said(group)
-    assert "" == group.by
+    assert () == group.by
 
 
 def test_a_reset_in_the_destination_s_name_is_said_to_be_one() -> None:
@@ -380,6 +475,10 @@ def test_any_run_can_be_diagnosed_whatever_its_order(some_run: Run, chance: rand
     ]
     for group in groups:
         assert {(each.flow.src, each.flow.dst) for each in group.cells} == pairs_of(group.routes)
+    for group in (*diagnosis.blocked, *diagnosis.closed):
+        for each in group.cells:
+            verdict = Verdict.FILTERED if each in group.silent else group.verdict
+            assert verdict is each.judgement.verdict
     assert diagnosis == diagnose(shuffled(some_run, order))
 
 

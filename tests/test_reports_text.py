@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netprobe.model import Caveat, Family, Flow, Host, Inventory, Role, Run, Segment, Verdict
+from netprobe.model import RATIONED, Caveat, Family, Flow, Host, Inventory, Role, Run, Segment, Verdict
 from netprobe.modes import evaluate
 from netprobe.reports import Options, registry
 from netprobe.reports._squares import GLYPHS, MEANINGS, _fold
 from netprobe.reports.base import printable, when
-from tests.golden.made_up import Outcome, hosts, is_, lost, run, untested, where
+from tests.golden.made_up import Outcome, hosts, is_, lost, rejected, run, untested, where
 from tests.golden.scenes import TEXTS, all_open, five_hosts, hundred_hosts, scenes, sixteen_hosts
 from tests.golden.strategies import runs
 
@@ -77,6 +77,23 @@ def test_a_port_in_use_is_explained_by_what_its_holder_got() -> None:
     assert caveats[0].startswith("port-in-use (bgp 1 flows): a program holds the port there: only SYNs")
     assert caveats[2].endswith("holds the port there: it got datagrams that mean nothing to it")
     assert ["some (pid 7) on b"] * 2 == caveats[1::2]
+
+
+def test_flows_that_were_probably_refused_as_well_are_counted_beside_the_refused_ones() -> None:
+    """Without -v, and with the reason why nobody was heard to refuse them."""
+    silent = msgspec.structs.replace(PATH, notes=(RATIONED,))
+    faults = [
+        where(is_(src="a", dst="b"), silent),
+        where(is_(src="b", dst="c"), silent),
+        where(is_(), rejected(Segment.PATH, "10.0.0.1")),
+    ]
+    text = rendered(run(Inventory(hosts=hosts("abc"), probes=("vxlan",)), faults), width=160)
+
+    assert "Blocked: 6 flows, one cause\n" in text
+    assert (
+        " 1 rejected @ path, vxlan udp/4789: all hosts among themselves (4 flows, and 2 filtered)\n" in text
+    )
+    assert "Nobody was heard to refuse the filtered ones, but refusals are rationed" in text
 
 
 def test_the_last_lines_are_the_modes() -> None:

@@ -21,7 +21,7 @@ from netprobe.attempts import (
 )
 from netprobe.coordinator.field import Field
 from netprobe.evidence import fates, first_look, refusals, session_fates, unsendable
-from netprobe.model import Cell, Evidence, Fates, Flow, Judgement, Seen, Session
+from netprobe.model import RATIONED, Cell, Evidence, Fates, Flow, Judgement, Seen, Session
 from netprobe.observations import ANSWERED, CONNECTED, INTERFACE, SOCKET
 from netprobe.template import Kind
 from netprobe.verdict import judge
@@ -213,4 +213,4 @@ def _notes(field: Field, flow: Flow) -> Iterable[str]:
     if field.too_late(flow):
         yield "gets further after the opposite direction has been through: a device between remembers it"
     if flow.number in field.unasked:
-        yield "refusals may have been rationed, and too many flows were silent to ask each again"
+        yield RATIONED

@@ -11,21 +11,34 @@ them, or the path. They are put together in steps, each of which only joins what
 5. on the path, what one probe lost with others and what it lost besides, where that makes both simpler to
    say: a dead host is a cause of its own, and not part of what is wrong with IP-in-IP between two subnets.
 
+Who refused is an address, and a router has several: it speaks from the one towards whom it tells. So
+addresses of which no network hears two for a probe are one refuser. And refusals are rationed: flows that
+were lost without a word, and could not all be asked again, are put with the refusals of their probe at the
+same place, if the same hosts have some. They stay `filtered`, in `Group.silent`.
+
 Everything is ordered by the inventory and the flow numbers, so that two runs with the same cells read alike.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
+from ipaddress import ip_interface
 from operator import attrgetter
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 import msgspec
 
 from netprobe.diagnosis.evidence import in_one_line
 from netprobe.diagnosis.routes import Pair, Route, products, routes
-from netprobe.diagnosis.words import CAUSES, HINTS, STAGES
-from netprobe.model import Caveat, Cell, Family, Flow, Protocol, Run, Segment, Verdict
+from netprobe.diagnosis.words import (
+    CAUSES,
+    HINTS,
+    RATIONED_ALONE,
+    RATIONED_TOO,
+    SEVERAL_ADDRESSES,
+    STAGES,
+)
+from netprobe.model import RATIONED, Caveat, Cell, Family, Flow, Protocol, Run, Segment, Verdict
 
 _AT_SOURCE: Final = (Segment.SOURCE_EGRESS, Segment.SOURCE_INGRESS)
 _AT_DESTINATION: Final = (Segment.DESTINATION_INGRESS, Segment.DESTINATION_EGRESS)
@@ -33,7 +46,11 @@ _AT_DESTINATION: Final = (Segment.DESTINATION_INGRESS, Segment.DESTINATION_EGRES
 _SOURCE, _DESTINATION = "source", "destination"
 """What stands for the address of a refuser that is one of the two ends."""
 
+_ADDRESSES_SHOWN: Final = 3
+
 _number: Final = attrgetter("flow.number")
+
+_ByUnit: TypeAlias = "dict[tuple[_Cause, _Unit], list[Cell]]"
 
 _Key = TypeVar("_Key", bound=Hashable)
 
@@ -59,13 +76,14 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     Flows with one cause.
 
     `where` says where they were lost, `hint` what is worth knowing about that ("" for nothing), `evidence`
-    what was counted for `example`, the first of the flows. `by` is who refused: an address, or "" for nobody
-    or one of the two ends.
+    what was counted for `example`, the first of the flows. `by` is who refused: the addresses of routers,
+    none for nobody or one of the two ends. `silent` are those of the `cells` that are filtered although the
+    group's verdict is another: probably refused, and not heard to be.
     """
 
     verdict: Verdict
     segment: Segment | None
-    by: str
+    by: tuple[str, ...]
     what: tuple[What, ...]
     routes: tuple[Route, ...]
     where: str
@@ -73,6 +91,7 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     evidence: str
     example: Cell
     cells: tuple[Cell, ...]
+    silent: tuple[Cell, ...]
     caveats: Mapping[Caveat, int]
 
 
@@ -109,6 +128,7 @@ class _Cause(msgspec.Struct, frozen=True):
     by: str
     side: str
     stage: str
+    rationed: bool = False
 
 
 class _Lost(msgspec.Struct):
@@ -152,6 +172,7 @@ class _Grouper:
         self._names = names
         self._order = {host.name: place for place, host in enumerate(run.inventory.hosts)}
         self._host_of = {address: host.name for host in run.inventory.hosts for address in host.addresses}
+        self._networks = _networks(run)
         self._units: dict[tuple[str, int | None, Family], _Unit] = {}
         self._universe: dict[_Unit, set[Pair]] = {}
         for cell in sorted(run.cells, key=_number):
@@ -208,8 +229,8 @@ class _Grouper:
     def _unit(self, flow: Flow) -> _Unit:
         return self._units[flow.probe, flow.port, flow.family]
 
-    def _by_unit(self, cells: Iterable[Cell]) -> dict[tuple[_Cause, _Unit], list[Cell]]:
-        found: dict[tuple[_Cause, _Unit], list[Cell]] = {}
+    def _by_unit(self, cells: Iterable[Cell]) -> _ByUnit:
+        found: _ByUnit = {}
         for cell in cells:
             judgement, session = cell.judgement, cell.evidence.session
             cause = _Cause(
@@ -218,9 +239,73 @@ class _Grouper:
                 by=self._by(cell),
                 side=_side(cell),
                 stage=session.stage if session is not None else "",
+                rationed=judgement.verdict is Verdict.FILTERED and RATIONED in cell.evidence.notes,
             )
             found.setdefault((cause, self._unit(cell.flow)), []).append(cell)
-        return found
+        return self._with_silent(self._with_routers(found))
+
+    def _with_routers(self, found: _ByUnit) -> _ByUnit:
+        """Addresses that may be those of one router as one refuser: no network hears two of them."""
+        told: dict[tuple[_Cause, _Unit], dict[str, set[str]]] = {}
+        for (cause, unit), cells in found.items():
+            if self._is_router(cause.by):
+                heard = told.setdefault((_by_anybody(cause), unit), {})
+                for cell in cells:
+                    heard.setdefault(self._told(cell), set()).add(cause.by)
+        # Of each router its number, and the address that each network knows it by.
+        routers: dict[_Cause, list[tuple[int, dict[str, str]]]] = {}
+        of_unit: dict[tuple[_Cause, _Unit], tuple[int, dict[str, str]]] = {}
+        for (cause, unit), heard in told.items():
+            if any(len(addresses) > 1 for addresses in heard.values()):
+                continue
+            speaks = {network: address for network, (address,) in heard.items()}
+            known = routers.setdefault(cause, [])
+            like = (each for each in known if all(each[1].get(at, by) == by for at, by in speaks.items()))
+            router = next(like, None)
+            if router is None:
+                router = len(known), {}
+                known.append(router)
+            router[1].update(speaks)
+            of_unit[cause, unit] = router
+        joined: _ByUnit = {}
+        for (cause, unit), cells in found.items():
+            number, addresses = of_unit.get((_by_anybody(cause), unit), (0, {}))
+            is_joined = self._is_router(cause.by) and len({*addresses.values()}) > 1
+            refused = msgspec.structs.replace(cause, by=f"router {number}") if is_joined else cause
+            joined.setdefault((refused, unit), []).extend(cells)
+        return joined
+
+    def _is_router(self, by: str) -> bool:
+        return by not in ("", _SOURCE, _DESTINATION) and by not in self._host_of
+
+    def _told(self, cell: Cell) -> str:
+        """The network that a refusal is told to: a router speaks from its address in it, or towards it."""
+        flow = cell.flow
+        name = flow.dst if cell.judgement.segment is Segment.RETURN_PATH else flow.src
+        return self._networks.get((name, flow.family), name)
+
+    @staticmethod
+    def _with_silent(found: _ByUnit) -> _ByUnit:
+        """Flows whose refusals were rationed with those of the same place, unit and hosts that were heard."""
+        refusals: dict[tuple[object, ...], list[_Cause]] = {}
+        ends: dict[_Cause, tuple[set[str], set[str]]] = {}
+        for (cause, unit), cells in found.items():
+            if cause.verdict in (Verdict.REJECTED, Verdict.UNREACHABLE):
+                refusals.setdefault((cause.segment, cause.side, cause.stage, unit), []).append(cause)
+                sources, destinations = ends.setdefault(cause, (set(), set()))
+                sources.update(cell.flow.src for cell in cells)
+                destinations.update(cell.flow.dst for cell in cells)
+        joined: _ByUnit = {}
+        for (cause, unit), cells in found.items():
+            heard = refusals.get((cause.segment, cause.side, cause.stage, unit), []) if cause.rationed else []
+            for cell in cells:
+                like = [
+                    each
+                    for each in heard
+                    if cell.flow.src in ends[each][0] and cell.flow.dst in ends[each][1]
+                ]
+                joined.setdefault((like[0] if len(like) == 1 else cause, unit), []).append(cell)
+        return joined
 
     def _by(self, cell: Cell) -> str:
         """Who refused; an end of the flow by its part in it, since its address differs from flow to flow."""
@@ -272,6 +357,13 @@ class _Grouper:
 
     def _group(self, cause: _Cause, lost: _Lost) -> Group:
         cells = sorted(lost.cells, key=_number)
+        telling = [cell for cell in cells if cell.judgement.verdict is cause.verdict]
+        if not telling:  # what was heard is in another group
+            cause = msgspec.structs.replace(cause, verdict=Verdict.FILTERED, by="", rationed=True)
+            telling = cells
+        is_end = cause.by in ("", _SOURCE, _DESTINATION)
+        by = () if is_end else tuple(dict.fromkeys(cell.judgement.by for cell in telling))
+        silent = tuple(cell for cell in cells if cell.judgement.verdict is not cause.verdict)
         found = self._routes(lost.pairs, lost.units)
         caveats: dict[Caveat, int] = {}
         for cell in cells:
@@ -279,29 +371,38 @@ class _Grouper:
                 caveats[caveat] = caveats.get(caveat, 0) + 1
         protocols = {unit.protocol for unit in lost.units}
         hints = {HINTS.get((cause.verdict, cause.segment, protocol), "") for protocol in protocols}
-        hint = STAGES.get(cause.stage, "") or (hints.pop() if len(hints) == 1 else "")
+        said = (
+            STAGES.get(cause.stage, "") or (hints.pop() if len(hints) == 1 else ""),
+            SEVERAL_ADDRESSES if len(by) > 1 else "",
+            RATIONED_TOO if silent else "",
+            RATIONED_ALONE if cause.rationed else "",
+        )
         return Group(
             verdict=cause.verdict,
             segment=cause.segment,
-            by="" if cause.by in (_SOURCE, _DESTINATION) else cause.by,
+            by=by,
             what=_what(set(lost.units)),
             routes=found,
-            where=self._where(cause, lost.pairs),
-            hint=hint,
-            evidence=in_one_line(cells[0], self._names),
-            example=cells[0],
+            where=self._where(cause, by, lost.pairs),
+            hint=" ".join(filter(None, said)),
+            evidence=in_one_line(telling[0], self._names),
+            example=telling[0],
             cells=tuple(cells),
+            silent=silent,
             caveats=caveats,
         )
 
-    def _where(self, cause: _Cause, pairs: set[Pair]) -> str:
+    def _where(self, cause: _Cause, addresses: tuple[str, ...], pairs: set[Pair]) -> str:
         src = self._one({pair[0] for pair in pairs}, "the source")
         dst = self._one({pair[1] for pair in pairs}, "the destination")
+        shown = addresses if len(addresses) <= _ADDRESSES_SHOWN else addresses[: _ADDRESSES_SHOWN - 1]
         by = {
             "": "who, it does not say",
             _SOURCE: f"{src} itself",
             _DESTINATION: f"in {dst}'s name",
-        }.get(cause.by, cause.by)
+        }.get(cause.by, ", ".join(shown))
+        if len(shown) < len(addresses):
+            by += f" and {len(addresses) - len(shown)} more"
         if cause.by in self._host_of:
             host = self._host_of[cause.by]
             by = f"{self._names.get(host, host)}, {cause.by}"
@@ -314,6 +415,23 @@ class _Grouper:
             return many
         host = next(iter(hosts))
         return self._names.get(host, host)
+
+
+def _by_anybody(cause: _Cause) -> _Cause:
+    return msgspec.structs.replace(cause, by="")
+
+
+def _networks(run: Run) -> dict[tuple[str, Family], str]:
+    """The network of each host's first address of a family, as far as the hosts told."""
+    found: dict[tuple[str, Family], str] = {}
+    for report in run.hosts:
+        for text in report.networks:
+            try:
+                interface = ip_interface(text)
+            except ValueError:  # what an agent says is not trusted
+                continue
+            found.setdefault((report.name, Family.of(str(interface.ip))), str(interface.network))
+    return found
 
 
 def _side(cell: Cell) -> str:

@@ -96,3 +96,16 @@ STAGES: Final[Mapping[str, str]] = {
     "that inspects the application.",
 }
 """What it means that a TCP session broke at this stage (`Session.stage`)."""
+
+SEVERAL_ADDRESSES: Final = (
+    "A router speaks from its address towards whom it tells: these may be one router, or several."
+)
+RATIONED_TOO: Final = (
+    "Nobody was heard to refuse the filtered ones, but refusals are rationed, and others from and to the "
+    "same hosts were refused: probably the same rule."
+)
+RATIONED_ALONE: Final = (
+    "Nobody was heard to refuse these, but refusals are rationed, and these were too many to ask each again: "
+    "they may have been refused."
+)
+"""What is said of flows whose refusals may have been rationed (`model.RATIONED`)."""

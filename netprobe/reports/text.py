@@ -148,7 +148,10 @@ class _Text:
         head = f"{number:>2} {verdict}{at}, {self._what(group.what)}"
         if len(routes) == 1:
             head += f": {routes.pop()}"
-        first, *others = pen.wrap(f"{head} ({_count(len(group.cells))})", "", _INDENT)
+        flows = _count(len(group.cells) - len(group.silent))
+        if group.silent:
+            flows += f", and {len(group.silent):,} filtered"
+        first, *others = pen.wrap(f"{head} ({flows})", "", _INDENT)
         # Coloured after wrapping, which would count the colours' characters.
         yield first.replace(verdict, pen.verdict(verdict, group.verdict), 1)
         yield from others

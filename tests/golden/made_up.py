@@ -52,6 +52,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     holder: str | None = None
     failing_ports: tuple[int, ...] = ()
     passing_ports: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 Fault = Callable[[Flow], Outcome | None]
@@ -187,6 +188,7 @@ def cell(flow: Flow, outcome: Outcome | None) -> Cell:
             holder=outcome.holder,
             failing_ports=outcome.failing_ports,
             passing_ports=outcome.passing_ports,
+            notes=outcome.notes,
         ),
         sent=total,
         arrived=sum(count for fate, count in outcome.fates if fate.seen is Seen.AT_SOCKET),

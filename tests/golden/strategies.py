@@ -10,6 +10,7 @@ import msgspec
 from hypothesis import strategies as st
 
 from netprobe.model import (
+    RATIONED,
     Answer,
     Caveat,
     Cell,
@@ -80,7 +81,7 @@ EVIDENCE = st.builds(
     nat=TEXT,
     failing_ports=tuples_of(PORT),
     passing_ports=tuples_of(PORT),
-    notes=tuples_of(TEXT),
+    notes=tuples_of(TEXT | st.just(RATIONED)),
 )
 JUDGEMENTS = st.builds(
     Judgement,
