@@ -41,11 +41,7 @@ class ProtocolError(Exception):
 
 
 class AgentError(Exception):
-    """The agent's own error answer to one request; `errno_name` where the kernel refused something."""
-
-    def __init__(self, message: str, errno_name: str = "") -> None:
-        super().__init__(message)
-        self.errno_name = errno_name
+    """The agent's own error answer to one request; an errno's name stands first in it."""
 
 
 class Tap(msgspec.Struct, omit_defaults=True):
@@ -171,10 +167,9 @@ def source_port(flow: int, attempt: int, ports: tuple[int, int, int], nonce: int
 
 
 class Fired(msgspec.Struct):
-    """How many packets went to the kernel, in how many seconds, and which it refused, by errno's name."""
+    """How many packets the kernel took, and which it refused, by errno's name."""
 
     sent: Count
-    elapsed: float
     errors: list[tuple[str, Masks]]
 
 
@@ -254,7 +249,6 @@ class Reply(msgspec.Struct):
     id: int | None
     ok: msgspec.Raw = msgspec.Raw()
     error: str = ""
-    errno: str = ""
 
 
 _T = TypeVar("_T")
@@ -331,7 +325,7 @@ class Conversation:
 def result(reply: Reply, kind: type[_T]) -> _T:
     """The result of a reply; `AgentError` where it is an error, `ProtocolError` where it has another form."""
     if reply.error:
-        raise AgentError(reply.error, reply.errno)
+        raise AgentError(reply.error)
     try:
         return msgspec.json.decode(reply.ok, type=kind)
     except _NOT_JSON as error:

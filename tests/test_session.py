@@ -139,12 +139,11 @@ async def test_the_first_reason_stands(then: str) -> None:
 
 async def test_an_error_answer_loses_nobody() -> None:
     """It is about one request, and raised there."""
-    refusal = '{"id":1,"error":"EPERM: no","errno":"EPERM"}'
+    refusal = '{"id":1,"error":"EPERM: no"}'
     async with opened(f"hear(); say('{refusal}'); answer(hear()); {UNTIL_THE_END}") as asked:
-        with pytest.raises(wire.AgentError, match="EPERM: no") as caught:
+        with pytest.raises(wire.AgentError, match="EPERM: no"):
             await ask(asked, 1)
 
-        assert "EPERM" == caught.value.errno_name
         assert 2 == await ask(asked, 2)
 
 

@@ -14,7 +14,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CAP_NET_ADMIN, CAP_NET_RAW = 12, 13  # linux/include/uapi/linux/capability.h
 _TABLES = (
     ("tcp", 6, socket.AF_INET),
     ("tcp6", 6, socket.AF_INET6),

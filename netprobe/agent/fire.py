@@ -143,7 +143,7 @@ class Fire:
         # A filter at the interface drops with the word of a full queue: what is like this is not tried again.
         self._hopeless: set[Template] = set()
         self._allowed = 1.0
-        self._ticked = self._started = time.monotonic() + after_s
+        self._ticked = time.monotonic() + after_s
         loop.later(after_s, self._next_volley)
 
     def _next_volley(self) -> None:
@@ -235,7 +235,7 @@ class Fire:
         if self._packet is not None:
             self._packet.close()
         errors = [[name, list(flows.items())] for name, flows in self._errors.items()]
-        self._done({"sent": self._sent, "elapsed": time.monotonic() - self._started, "errors": errors})
+        self._done({"sent": self._sent, "errors": errors})
 
 
 def _raw_socket(source: bytes) -> socket.socket:

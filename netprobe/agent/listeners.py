@@ -110,9 +110,7 @@ class Listeners:
         self._held.append(handle)
 
     def _watch(self, listener: socket.socket, speech: "_Speech | None") -> None:
-        # It may have been let go since this was put off.
-        if listener.fileno() >= 0:
-            self.loop.watch(listener.fileno(), lambda _events: self._accept(listener, speech))
+        self.loop.watch(listener.fileno(), lambda _events: self._accept(listener, speech))
 
     def _accept(self, listener: socket.socket, speech: "_Speech | None") -> None:
         for _ in range(_ACCEPT_BATCH):
@@ -144,13 +142,6 @@ class Listeners:
         served, self._served = self._served, {}
         resent, self._resent = self._resent, []
         return {"served": list(served.items()), "resent": resent}
-
-    def release(self) -> None:
-        """Let all ports go."""
-        for handle in self._held:
-            self.loop.forget(handle.fileno())
-            handle.close()
-        self._held = []
 
 
 def _wanted(values: "list[object]", templates: "list[Template]") -> "tuple[int, bytes, int, _Speech | None]":

@@ -44,7 +44,6 @@ class Agent:
             "facts": lambda request, reply: reply(facts.facts(request)),
             "arm": self._arm,
             "listen": lambda request, reply: reply(self._listeners.listen(request, self._templates)),
-            "release": self._release,
             "fire": self._fire,
             "connect": self._connect,
             "conntrack": lambda request, reply: reply(self._entries.conntrack(request)),
@@ -99,7 +98,7 @@ class Agent:
             wire.send({"id": number, "error": str(error)})
         except OSError as error:
             name = errno.errorcode.get(error.errno or 0, "OSError")
-            wire.send({"id": number, "error": f"{name}: {error.strerror or error}", "errno": name})
+            wire.send({"id": number, "error": f"{name}: {error.strerror or error}"})
         except Exception as error:  # noqa: BLE001 - a bug here must reach the coordinator, not end the agent
             sys.excepthook(*sys.exc_info())
             wire.send({"id": number, "error": f"the agent failed: {error!r}"})
@@ -119,10 +118,6 @@ class Agent:
         self._templates = templates
         self._nonce = self._listeners.nonce = wire.integer(request.get("nonce"), "nonce")
         reply(result)
-
-    def _release(self, _request: "dict[str, object]", reply: "Callable[[dict[str, object]], None]") -> None:
-        self._listeners.release()
-        reply({})
 
     def _collect(self, request: "dict[str, object]", reply: "Callable[[dict[str, object]], None]") -> None:
         def ready() -> None:

@@ -17,7 +17,7 @@ from netprobe.model import Family, HostReport, Protocol
 from netprobe.observations import INTERFACE, LEFT, SOCKET
 from netprobe.template import Base, Kind, Sight
 
-_CAP_NET_ADMIN, _CAP_NET_RAW = 12, 13
+_CAP_NET_ADMIN, _CAP_NET_RAW = 12, 13  # linux/include/uapi/linux/capability.h
 _CAPABILITY_NAMES: Final = {_CAP_NET_ADMIN: "CAP_NET_ADMIN", _CAP_NET_RAW: "CAP_NET_RAW"}
 _VERSIONS: Final = {Family.IPV4: 4, Family.IPV6: 6}
 _IN_USE: Final = "EADDRINUSE"

@@ -13,7 +13,6 @@ class Transport(msgspec.Struct, frozen=True, kw_only=True):
     """`argv(host, remote)` is the command line that runs the argument vector `remote` on a host."""
 
     name: str
-    summary: str
     argv: Callable[[Host, Sequence[str]], list[str]]
 
 

@@ -12,4 +12,4 @@ def _argv(host: Host, remote: Sequence[str]) -> list[str]:
     return [*host.connection.argv, *as_root(host, remote)]
 
 
-TRANSPORT = Transport(name="command", summary="any argv prefix", argv=_argv)
+TRANSPORT = Transport(name="command", argv=_argv)

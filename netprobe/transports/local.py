@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from netprobe.transports.base import Transport, as_root
 
-TRANSPORT = Transport(name="local", summary="this machine itself", argv=as_root)
+TRANSPORT = Transport(name="local", argv=as_root)

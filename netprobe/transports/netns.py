@@ -14,4 +14,4 @@ def _argv(host: Host, remote: Sequence[str]) -> list[str]:
     return as_root(host, ["nsenter", f"--net=/run/netns/{host.connection.name}", "--", *remote])
 
 
-TRANSPORT = Transport(name="netns", summary="an existing network namespace (ip netns add …)", argv=_argv)
+TRANSPORT = Transport(name="netns", argv=_argv)

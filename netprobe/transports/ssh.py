@@ -36,4 +36,4 @@ def _argv(host: Host, remote: Sequence[str]) -> list[str]:
     return [*argv, "--", connection.host or host.name, command]
 
 
-TRANSPORT = Transport(name="ssh", summary="the ssh program, in batch mode", argv=_argv)
+TRANSPORT = Transport(name="ssh", argv=_argv)

@@ -39,10 +39,6 @@ _MAIN: Final = b"package.main.main()\n"
 class RefusedError(Exception):
     """An agent's error answer."""
 
-    def __init__(self, text: str, errno_name: str) -> None:
-        super().__init__(text)
-        self.errno_name = errno_name
-
 
 def program(first: str = "") -> bytes:
     """The agent as it is streamed; `first` are statements that run between its import and its start."""
@@ -180,7 +176,7 @@ class Agent:
             self._answers[found["id"]] = found
         found = self._answers.pop(number)
         if "ok" not in found:
-            raise RefusedError(found["error"], found.get("errno", ""))
+            raise RefusedError(found["error"])
         return found["ok"]
 
     def ask(

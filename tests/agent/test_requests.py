@@ -89,8 +89,7 @@ def test_the_list_of_verbs_is_closed(anywhere: Agent, verb: object) -> None:
 
     assert 9_000_000 == answer["id"]
     assert (
-        "verb: expected one of facts, arm, listen, release, fire, connect, conntrack, collect, bye"
-        == answer["error"]
+        "verb: expected one of facts, arm, listen, fire, connect, conntrack, collect, bye" == answer["error"]
     )
 
 
@@ -162,7 +161,6 @@ REQUESTS: Final[dict[str, dict[str, Any]]] = {
         ],
     },
     "listen": {"sockets": [[6, "10.77.1.11", 179, 1, 1], [17, "10.77.1.11", 4789, None, None]]},
-    "release": {},
     "fire": {
         "rate": 5000,
         "after": 0,
@@ -192,7 +190,7 @@ REQUESTS: Final[dict[str, dict[str, Any]]] = {
 def test_the_requests_are_good_ones(lab: Lab) -> None:
     """What is tried below, with something wrong in it, is right without."""
     with Agent.on(lab, "n1") as agent:
-        for verb in ("arm", "facts", "listen", "fire", "connect", "conntrack", "collect", "release"):
+        for verb in ("arm", "facts", "listen", "fire", "connect", "conntrack", "collect"):
             agent.ask(verb, **REQUESTS[verb])
 
 
@@ -282,7 +280,7 @@ def _refusal(agent: Agent, verb: str, path: Sequence[Any], value: object) -> str
 
 
 @pytest.mark.lab
-@pytest.mark.parametrize("verb", [verb for verb in REQUESTS if verb != "release"])
+@pytest.mark.parametrize("verb", REQUESTS)
 def test_what_is_wrong_is_named_by_its_field(agent: Agent, verb: str) -> None:
     """Of every field of every verb: another type, out of range, missing, too many of them."""
     mistakes = [(path, value) for mistaken, path, value in _mistakes() if mistaken == verb]
@@ -347,10 +345,9 @@ def test_what_is_wrong_in_one_tap_opens_none(lab: Lab) -> None:
     """Also where the kernel refuses one: its errno's name is in the answer."""
     with Agent.on(lab, "n1") as agent:
         sockets = len(lab.run("n1", ["ss", "-0Hn"]).stdout.splitlines())
-        with pytest.raises(RefusedError, match="EINVAL") as caught:
+        with pytest.raises(RefusedError, match=r"^EINVAL: "):
             agent.ask("arm", **_changed(REQUESTS["arm"], ("taps", 1, "filter"), [[0xFFFF, 0, 0, 0]]))
 
-        assert "EINVAL" == caught.value.errno_name
         assert sockets == len(lab.run("n1", ["ss", "-0Hn"]).stdout.splitlines())
 
 

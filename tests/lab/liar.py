@@ -99,7 +99,7 @@ class Liar:
         ]
 
     def _fired(self, said: dict[str, Any]) -> None:
-        if "elapsed" in said:
+        if "errors" in said:
             said["sent"] = self.dice.choice([0, 1, 1 << 50])
             said["errors"] = [[name, self._masks()] for name in ERRORS if self.dice.random() < 0.5]
 
