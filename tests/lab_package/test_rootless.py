@@ -34,6 +34,10 @@ def _as_nobody(argv: list[str]) -> subprocess.CompletedProcess[str]:
     identity = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--"]
     # setpriv's own exec still has root's capabilities; only that of the shell is the user's.
     identity += ["/bin/sh", "-c", 'exec "$@"', "sh"]
+    return _run([*(identity if os.geteuid() == 0 else ()), *argv])
+
+
+def _run(argv: list[str]) -> subprocess.CompletedProcess[str]:
     paths = [str(ROOT_DIRECTORY), *(path for path in sys.path if path.endswith("-packages"))]
     env = {
         "PATH": "/usr/bin:/bin",
@@ -44,7 +48,7 @@ def _as_nobody(argv: list[str]) -> subprocess.CompletedProcess[str]:
     if (mark := "NETPROBE_TEST_SESSION") in os.environ:
         env[mark] = os.environ[mark]
     return subprocess.run(
-        [*(identity if os.geteuid() == 0 else ()), *argv],
+        argv,
         capture_output=True,
         text=True,
         check=False,
@@ -76,9 +80,34 @@ def test_a_user_builds_a_lab_in_a_user_namespace() -> None:
     assert [f"start {os.geteuid() or NOBODY}", "start 0", "6 True", "0"] == done.stdout.splitlines()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to drop capabilities of")
+def test_a_root_that_may_not_builds_a_lab_in_a_user_namespace() -> None:
+    """As in a container: uid 0, and no CAP_SYS_ADMIN."""
+    dropped = ["setpriv", "--bounding-set", "-sys_admin", "--"]
+    if (refused := _run([*dropped, "unshare", "--user", "--map-root-user", "true"])).returncode != 0:
+        pytest.skip(f"user namespaces are not allowed here: {refused.stderr.strip()}")
+
+    done = _run([*dropped, sys.executable, "-c", PROGRAM])
+
+    assert (0, "") == (done.returncode, done.stderr)
+    assert ["start 0", "start 0", "6 True", "0"] == done.stdout.splitlines()
+
+
+def test_there_is_no_third_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where even the root of a user namespace may not, the command would start for ever."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(rootless, "_effective_capabilities", lambda: 1 << 12)
+    monkeypatch.setattr(os, "execvpe", lambda *_: pytest.fail("it started again"))
+    monkeypatch.setenv("NETPROBE_IN_USER_NAMESPACE", "1")
+
+    with pytest.raises(LabError, match="even in a user namespace"):
+        rootless.reexec_in_user_namespace()
+
+
 def test_root_stays_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """There is nothing to do."""
     monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(rootless, "_effective_capabilities", lambda: (1 << 41) - 1)
     monkeypatch.setattr(os, "execvpe", lambda *_: pytest.fail("it started again"))
 
     rootless.reexec_in_user_namespace()
@@ -124,9 +153,7 @@ def test_it_is_said_why_a_user_namespace_cannot_be_had(
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
 
-    with pytest.raises(
-        LabError, match=f"^no root, and no user namespace: .*{message}; run this as root, or "
-    ):
+    with pytest.raises(LabError, match=f"^no root, and no user namespace: .*{message}; run this as root "):
         rootless.reexec_in_user_namespace()
 
 
