@@ -1,9 +1,9 @@
 """
 A lab without root: the command starts again as root of a user namespace of its own.
 
-So it does where root may not build one, as in most containers. In there it has all capabilities over the network namespaces that it makes, and none over the machine. It
-needs a directory for their names that it may write to, so the one that `ip netns` uses is covered with a
-tmpfs, which nobody else sees.
+So it does where root may not build one, as in most containers. In there it has all capabilities over the
+network namespaces that it makes, and none over the machine. It needs a directory for their names that it may
+write to, so the one that `ip netns` uses is covered with a tmpfs, which nobody else sees.
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ _AGAIN: Final = "NETPROBE_IN_USER_NAMESPACE"
 """Set for the second start, so that there is no third one."""
 
 _HELP: Final = (
-    "run this as root (in a container: with CAP_SYS_ADMIN and CAP_NET_ADMIN), or allow user namespaces (sysctl "
-    "user.max_user_namespaces, kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns)"
+    "run this as root (in a container: with CAP_SYS_ADMIN and CAP_NET_ADMIN), or allow user namespaces "
+    "(sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, "
+    "kernel.apparmor_restrict_unprivileged_userns)"
 )
 
 
