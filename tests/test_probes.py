@@ -298,18 +298,20 @@ def test_a_withdrawal_is_the_reset_that_a_kernel_would_send() -> None:
 
 def test_an_ip_in_ip_packet_ends_at_the_first_host_that_unwraps_it() -> None:
     """
-    IPv4 in IPv4, between nobody's addresses and with a TTL of 1 inside (design trap 5).
+    IPv4 in IPv4, between nobody's addresses and with a TTL of 1 inside (design trap 5); an ICMP error, so
+    that no other is sent about it.
     """
     (packet,) = probe_packets("ipip")
     whole = outer(packet)
     inner = whole.payload
 
     assert isinstance(inner, IP)
-    assert (4, 1, 17) == (whole.proto, inner.ttl, inner.proto)
+    assert (4, 1, 1) == (whole.proto, inner.ttl, inner.proto)
+    assert 3 == inner.payload.type
     assert inner.src.startswith(TEST_NETS)
     assert inner.dst.startswith(TEST_NETS)
     assert bytes(whole)[20:40] == bytes(
-        IP(src=inner.src, dst=inner.dst, ttl=1, id=0, proto=17, len=inner.len)
+        IP(src=inner.src, dst=inner.dst, ttl=1, id=0, proto=1, len=inner.len)
     )
     assert whole.len == 20 + inner.len == len(packet.data)
 

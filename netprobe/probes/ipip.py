@@ -13,12 +13,13 @@ _PAYLOAD_BYTES = _FILL_AT + 2
 
 
 def _packet(family: Family, _port: int | None, key: Key) -> Template:
-    from scapy.layers.inet import IP, UDP
+    from scapy.layers.inet import ICMP, IP
     from scapy.packet import Raw
 
     # Nobody's addresses (RFC 5737) and a TTL of 1: a live tunnel endpoint that unwraps it has nowhere to put
-    # it.
-    inner = IP(src="192.0.2.4", dst="198.51.100.4", ttl=1, id=0) / UDP(sport=9, dport=9, chksum=0)
+    # it. Being an ICMP error itself it is never answered by one (RFC 1122 §3.2.2), and as its checksum does
+    # not fit, conntrack makes no entry of it (linux/net/netfilter/nf_conntrack_proto_icmp.c).
+    inner = IP(src="192.0.2.4", dst="198.51.100.4", ttl=1, id=0) / ICMP(type=3, code=3, chksum=0)
     # An nft `reject` verifies the "checksum" of a protocol it does not know over the whole IP payload, and
     # stays mute if it does not fit; the last two bytes make it fit (linux/net/netfilter/utils.c,
     # nf_ip_checksum).
@@ -40,7 +41,7 @@ def _sights(key: Key) -> tuple[Sight, ...]:
 PROBE = Probe(
     name="ipip",
     rank=20,
-    summary="A bare IP-in-IP packet: TEST-NET addresses inside, inner TTL 1",
+    summary="A bare IP-in-IP packet: an ICMP error between TEST-NET addresses inside, inner TTL 1",
     source="Calico networking with IP-in-IP enabled (default): All, bidirectional, protocol 4; RFC 2003 §3.1",
     protocol=Protocol.IPIP,
     families=(Family.IPV4,),
