@@ -6,21 +6,26 @@ flows*: usually one cell each, but of a probe whose ports are alternatives (the 
 cells of one pair and family are one required flow, and its best port counts. The matrix, the counts, the
 sentence "usable as it is" and the exit status all stand on the same required flows, so that they cannot
 disagree.
+
+A run may know less than a mode needs: some of the flows were left out on purpose, or two hosts have no
+addresses with which they could exist. These are its gaps, and a mode with a gap is never "usable as it is".
 """
 
 from __future__ import annotations
 
 import enum
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from functools import cache
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache, partial
 from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
 from types import MappingProxyType
 from typing import Final
 
 import msgspec
 
-from netprobe.model import Cell, Flow, Run, Verdict, severity
+from netprobe import mesh
+from netprobe.gaps import Gap, Gaps, Want
+from netprobe.model import Cell, Family, Flow, Host, Run, Verdict, severity
 from netprobe.probes import Probe, registry
 
 
@@ -146,26 +151,38 @@ class Matrix(msgspec.Struct, frozen=True, kw_only=True):
     """
     Sources x destinations of one mode.
 
-    `sources` and `destinations` are the hosts between which the mode's probes ran, in the inventory's order.
-    A pair without a square is one between which the mode needs nothing, or a host with itself.
+    `sources` and `destinations` are the hosts between which the mode's probes ran or were needed, in the
+    inventory's order. A pair without a square and without a gap is one between which the mode needs nothing,
+    or a host with itself.
     """
 
     mode: Mode
     sources: tuple[str, ...]
     destinations: tuple[str, ...]
     squares: Mapping[tuple[str, str], Square]
+    gaps: Gaps
 
     def verdict(self, src: str, dst: str) -> Verdict | None:
-        """The verdict of a square, None where the mode needs nothing."""
+        """The verdict of a square, None where nothing that the mode needs was probed."""
         square = self.squares.get((src, dst))
         return None if square is None else square.verdict
 
+    def gap(self, src: str, dst: str) -> Gap | None:
+        """What the mode needs between two hosts and was not probed, None where all of it was."""
+        return self.gaps.at(src, dst)
+
 
 class ModeResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run means for a mode; `counts` has one entry for each verdict among its required flows."""
+    """
+    What a run means for a mode; `counts` has one entry for each verdict among its required flows.
+
+    `missing` are the mode's probes of which no flow was probed at all: nothing can be said then but what is
+    blocked already.
+    """
 
     matrix: Matrix
     counts: Mapping[Verdict, int]
+    missing: tuple[str, ...] = ()
 
     @property
     def mode(self) -> Mode:
@@ -174,8 +191,23 @@ class ModeResult(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def required(self) -> int:
-        """How many flows the mode needs."""
+        """How many flows the mode needs, of those that were probed."""
         return sum(self.counts.values())
+
+    @property
+    def not_probed(self) -> int:
+        """How many flows it needs beyond these."""
+        return self.matrix.gaps.not_probed
+
+    @property
+    def impossible(self) -> int:
+        """How many flows it needs for which there are no addresses."""
+        return self.matrix.gaps.impossible
+
+    @property
+    def needed(self) -> int:
+        """How many flows it needs, probed or not."""
+        return self.required + self.not_probed + self.impossible
 
     @property
     def untested(self) -> int:
@@ -189,8 +221,8 @@ class ModeResult(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def usable(self) -> bool:
-        """Whether every flow that the mode needs is open."""
-        return self.required == self.counts.get(Verdict.OPEN, 0)
+        """Whether every flow that the mode needs was probed and is open."""
+        return not self.missing and self.needed == self.counts.get(Verdict.OPEN, 0)
 
 
 class _Subnets:
@@ -202,25 +234,40 @@ class _Subnets:
             self._networks[report.name] = [
                 interface for text in report.networks if (interface := _interface(text)) is not None
             ]
-        self._known: dict[tuple[str, str], bool] = {}
-        self._address = cache(ip_address)  # each of a few is asked for thousands of times
+        # Each of a few addresses is asked for thousands of times.
+        self._address = cache(ip_address)
+        self._homes: dict[tuple[str, str], list[tuple[int, int, int]]] = {}
 
     def differ(self, flow: Flow) -> bool:
         """Whether the two ends of a flow need a route between them; an unknown network counts as another."""
-        pair = (flow.src_address, flow.dst_address)
-        if (known := self._known.get(pair)) is None:
-            known = not (
-                self._reaches(flow.src, flow.src_address, flow.dst_address)
-                and self._reaches(flow.dst, flow.dst_address, flow.src_address)
-            )
-            self._known[pair] = known
-        return known
+        return self._differ(flow.src, flow.src_address, flow.dst, flow.dst_address)
+
+    def are_different(self, src: Host, dst: Host, family: Family) -> bool:
+        """The same of two hosts between which there may be no flow."""
+        here, there = src.address(family), dst.address(family)
+        return here is None or there is None or self._differ(src.name, here, dst.name, there)
+
+    def _differ(self, src: str, here: str, dst: str, there: str) -> bool:
+        return not (self._reaches(src, here, there) and self._reaches(dst, there, here))
 
     def _reaches(self, host: str, own: str, other: str) -> bool:
-        here, there = self._address(own), self._address(other)
+        there = self._address(other)
+        number = int(there)
         return any(
-            interface.ip == here and there in interface.network for interface in self._networks.get(host, ())
+            there.version == version and number & mask == network
+            for version, mask, network in self._home(host, own)
         )
+
+    def _home(self, host: str, own: str) -> list[tuple[int, int, int]]:
+        """The networks of a host's own address, each as version, mask and number."""
+        if (host, own) not in self._homes:
+            here = self._address(own)
+            self._homes[host, own] = [
+                (here.version, int(interface.netmask), int(interface.network.network_address))
+                for interface in self._networks.get(host, ())
+                if interface.ip == here
+            ]
+        return self._homes[host, own]
 
 
 def _interface(text: str) -> IPv4Interface | IPv6Interface | None:
@@ -232,30 +279,20 @@ def _interface(text: str) -> IPv4Interface | IPv6Interface | None:
 
 def evaluate(run: Run, probes: Mapping[str, Probe] | None = None) -> list[ModeResult]:
     """
-    The result of every mode that this run can judge, in the order of `MODES`.
+    The result of every mode in question, in the order of `MODES`.
 
-    A mode is judged when its probes were run, and when the inventory names it or names no modes at all.
-    `probes` are the known probes (default: all that are installed).
+    In question are the modes that the inventory names; where it names none, those of which every probe was
+    run. `probes` are the known probes (default: all that are installed).
     """
-    required = _required_by_probe(run, registry() if probes is None else probes)
-    subnets = _Subnets(run)
-    asked = MODES if run.inventory.modes is None else run.inventory.modes
+    known = registry() if probes is None else probes
+    required = _required_by_probe(run, known)
+    judge = _Judge(run, known, required)
+    asked = run.inventory.modes
     return [
-        _result(run, mode, required, subnets)
+        judge.result(mode)
         for mode in MODES.values()
-        if mode.name in asked and _is_probed(mode, required)
+        if (mode.name in asked if asked is not None else not _missing(mode, required))
     ]
-
-
-def not_evaluated(results: Iterable[ModeResult], run: Run) -> dict[str, tuple[str, ...]]:
-    """The modes that the inventory names and the run cannot judge, each with its probes that have no cell."""
-    judged = {result.mode.name for result in results}
-    probed = {cell.flow.probe for cell in run.cells}
-    return {
-        name: tuple(need.probe for need in MODES[name].needs if need.probe not in probed)
-        for name in run.inventory.modes or ()
-        if name in MODES and name not in judged
-    }
 
 
 def required_flows(
@@ -264,8 +301,8 @@ def required_flows(
     """
     Every flow that has to be open for the exit status to be 0, each once, in flow order.
 
-    These are the flows of all evaluated modes, and those of the probes that the inventory names and no
-    evaluated mode has among its needs. `results` saves evaluating the modes again.
+    These are the flows of all evaluated modes as far as they were probed, and those of the probes that the
+    inventory names and no evaluated mode has among its needs. `results` saves evaluating the modes again.
     """
     if results is None:
         results = evaluate(run, probes)
@@ -292,13 +329,17 @@ def exit_status(
     """
     What `netprobe run` ends with (design §1).
 
-    1: some required flow was tested and is not open, be it `closed`. 3: none of those, but some could not be
-    tested. 0: every required flow is open.
+    1: some required flow was tested and is not open, be it `closed`, or cannot be for lack of addresses. 3:
+    none of those, but some could not be tested, or nothing was probed of something that a mode needs. 0:
+    every required flow is open; what the options left out of a mode's flows does not count.
     """
+    if results is None:
+        results = evaluate(run, probes)
+    results = list(results)
     verdicts = {flow.verdict for flow in required_flows(run, results, probes)}
-    if verdicts - {Verdict.OPEN, Verdict.UNTESTED}:
+    if verdicts - {Verdict.OPEN, Verdict.UNTESTED} or any(result.impossible for result in results):
         return 1
-    return 3 if Verdict.UNTESTED in verdicts else 0
+    return 3 if Verdict.UNTESTED in verdicts or any(result.missing for result in results) else 0
 
 
 def _required_by_probe(run: Run, probes: Mapping[str, Probe]) -> dict[str, list[RequiredFlow]]:
@@ -340,40 +381,88 @@ def _best(verdicts: list[Verdict]) -> Verdict:
     return min(verdicts, key=severity)
 
 
-def _is_probed(mode: Mode, required: Mapping[str, object]) -> bool:
-    probed = [need.probe in required for need in mode.needs]
-    return any(probed) if mode.any_need else all(probed)
+def _missing(mode: Mode, required: Mapping[str, object]) -> tuple[str, ...]:
+    """The probes for lack of which a mode cannot be judged."""
+    missing = tuple(need.probe for need in mode.needs if need.probe not in required)
+    return () if mode.any_need and len(missing) < len(mode.needs) else missing
 
 
-def _result(
-    run: Run, mode: Mode, required: Mapping[str, list[RequiredFlow]], subnets: _Subnets
-) -> ModeResult:
-    behind: dict[tuple[str, str], list[RequiredFlow]] = {}
-    counts: Counter[Verdict] = Counter()
-    sources: set[str] = set()
-    destinations: set[str] = set()
-    for need in mode.needs:
-        is_needed: Callable[[Flow], bool] = _always if need.when is When.ALWAYS else subnets.differ
-        for required_flow in required.get(need.probe, ()):
-            flow = required_flow.cells[0].flow
-            sources.add(flow.src)
-            destinations.add(flow.dst)
-            if is_needed(flow):
-                behind.setdefault((flow.src, flow.dst), []).append(required_flow)
-                counts[required_flow.verdict] += 1
-    names = [host.name for host in run.inventory.hosts]
-    matrix = Matrix(
-        mode=mode,
-        sources=tuple(name for name in names if name in sources),
-        destinations=tuple(name for name in names if name in destinations),
-        squares={
-            pair: Square(max((flow.verdict for flow in flows), key=severity), tuple(flows))
-            for pair, flows in behind.items()
-        },
-    )
-    return ModeResult(
-        matrix=matrix, counts={verdict: counts[verdict] for verdict in Verdict if counts[verdict]}
-    )
+class _Judge:
+    """Makes the results of all modes of a run."""
+
+    def __init__(
+        self, run: Run, probes: Mapping[str, Probe], required: Mapping[str, list[RequiredFlow]]
+    ) -> None:
+        self._inventory = run.inventory
+        self._probes = probes
+        self._required = required
+        self._subnets = _Subnets(run)
+
+    def result(self, mode: Mode) -> ModeResult:
+        """The result of one mode."""
+        behind: dict[tuple[str, str], list[RequiredFlow]] = {}
+        counts: Counter[Verdict] = Counter()
+        needed: Counter[Need] = Counter()
+        sources: set[str] = set()
+        destinations: set[str] = set()
+        for need in mode.needs:
+            is_needed = _always if need.when is When.ALWAYS else self._subnets.differ
+            for required_flow in self._required.get(need.probe, ()):
+                flow = required_flow.cells[0].flow
+                sources.add(flow.src)
+                destinations.add(flow.dst)
+                if is_needed(flow):
+                    behind.setdefault((flow.src, flow.dst), []).append(required_flow)
+                    counts[required_flow.verdict] += 1
+                    needed[need] += 1
+        gaps = Gaps(self._inventory.hosts, self._wants(mode, needed))
+        if gaps:
+            sources |= gaps.sources()
+            destinations |= gaps.destinations()
+        names = [host.name for host in self._inventory.hosts]
+        matrix = Matrix(
+            mode=mode,
+            sources=tuple(name for name in names if name in sources),
+            destinations=tuple(name for name in names if name in destinations),
+            squares={
+                pair: Square(max((flow.verdict for flow in flows), key=severity), tuple(flows))
+                for pair, flows in behind.items()
+            },
+            gaps=gaps,
+        )
+        return ModeResult(
+            matrix=matrix,
+            counts={verdict: counts[verdict] for verdict in Verdict if counts[verdict]},
+            missing=_missing(mode, self._required),
+        )
+
+    def _wants(self, mode: Mode, needed: Mapping[Need, int]) -> Iterator[Want]:
+        """What the mode needs: of each probe something, or of all together."""
+        for needs in [mode.needs] if mode.any_need else [(need,) for need in mode.needs]:
+            known = tuple(
+                (probe, self._flows(probe)) for need in needs if (probe := self._probes.get(need.probe))
+            )
+            is_always = needs[0].when is When.ALWAYS
+            yield Want(
+                alike=known,
+                differ=None if is_always else self._subnets.are_different,
+                probed=sum(len(self._required.get(need.probe, ())) for need in needs),
+                needed=sum(needed[need] for need in needs),
+                pairs=partial(self._pairs, needs),
+            )
+
+    def _flows(self, probe: Probe) -> int:
+        """How many flows of a probe are required of a pair and family."""
+        is_alternative = probe.any_port and probe.name not in self._inventory.ports
+        return 1 if is_alternative else len(mesh.ports(probe, self._inventory))
+
+    def _pairs(self, needs: Iterable[Need]) -> set[tuple[str, str]]:
+        """The pairs of which something was probed, be it needed or not."""
+        return {
+            (required.cells[0].flow.src, required.cells[0].flow.dst)
+            for need in needs
+            for required in self._required.get(need.probe, ())
+        }
 
 
 def _always(_flow: Flow) -> bool:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from netprobe import transports
 from netprobe.inventory import InventoryError, document, dump, load, loads, narrow
+from netprobe.inventory.narrow import mode_obstacle
 from netprobe.inventory.schema import CONNECTIONS, ConnectionEntry
 from netprobe.model import Connection, Family, Host, Inventory, Role
 from netprobe.modes import MODES
@@ -805,6 +806,108 @@ def test_options_that_leave_nothing_are_refused(options: dict[str, list[str]], e
     assert expected == str(caught.value)
 
 
+SIX = hosts('{name: a, addresses: ["fd00::1"]}', '{name: b, addresses: ["fd00::2"]}')
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (
+            SIX + "modes: [none, ipip]\n",
+            'i.yaml:4: modes[1]: "ipip" needs ipip, and no two such hosts have IPv4 addresses',
+        ),
+        (
+            THREE + "modes:\n- none\n- typha\n",
+            'i.yaml:7: modes[1]: "typha" needs typha, and no host has the role typha',
+        ),
+        (
+            hosts("{name: a, addresses: [10.0.0.1]}", '{name: b, addresses: ["fd00::2"]}')
+            + "modes: [wireguard]\n",
+            (
+                'i.yaml:4: modes[0]: "wireguard" needs wireguard, '
+                "and no two such hosts have addresses of one family"
+            ),
+        ),
+    ],
+)
+def test_a_mode_that_no_packet_could_be_sent_for_is_a_mistake(text: str, line: str) -> None:
+    """
+    As for a probe: line, key, and what its hosts lack.
+    """
+    assert [line] == errors(text)
+
+
+def test_a_mode_that_some_hosts_can_have_is_none() -> None:
+    """
+    What the others lack is told by the run; and WireGuard needs one family, not both.
+    """
+    mixed = THREE.replace("10.0.0.3", '"fd00::3"') + "modes: [ipip, wireguard]\n"
+
+    assert ("ipip", "wireguard") == loads(mixed).modes
+    assert ("wireguard",) == loads(SIX + "modes: [wireguard]\n").modes
+    assert ("bgp",) == loads(TWO + "probes: [bgp]\nmodes: [ipip, none]\n").probes
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"modes": ["typha"]}, '--mode typha: "typha" needs typha, and no host has the role typha'),
+        (
+            {"modes": ["ipip"], "families": [Family.IPV6]},
+            '--mode ipip: "ipip" needs ipip, and --family leaves only IPv6: ipip is IPv4 only',
+        ),
+        (
+            {"families": [Family.IPV6]},
+            'mode ipip: "ipip" needs ipip, and --family leaves only IPv6: ipip is IPv4 only',
+        ),
+        (
+            {"probes": ["vxlan"], "modes": ["none", "vxlan"]},
+            '--mode none: "none" needs bgp, which --probe leaves out',
+        ),
+        (
+            {"probes": ["vxlan"], "modes": ["wireguard"]},
+            '--mode wireguard: "wireguard" needs wireguard, which --probe leaves out',
+        ),
+        (
+            {"modes": ["datastore-etcd"], "only": ["b"], "families": [Family.IPV6]},
+            '--mode datastore-etcd: "datastore-etcd" needs etcd, of which --only b leaves no flow',
+        ),
+    ],
+)
+def test_options_that_leave_nothing_of_a_mode_are_refused(
+    options: dict[str, list[str]], expected: str
+) -> None:
+    """
+    A mode that was asked for and could not be judged, whatever gets through, is a mistake.
+    """
+    inventory = loads(
+        hosts(
+            '{name: a, addresses: [10.0.0.1, "fd00::1"]}',
+            "{name: b, addresses: [10.0.0.2]}",
+            '{name: c, addresses: [10.0.0.3, "fd00::3"], roles: [node, etcd]}',
+        )
+        + "modes: [none, ipip]\n"
+    )
+
+    with pytest.raises(InventoryError) as caught:
+        narrow(inventory, **options)  # type: ignore[arg-type]
+
+    assert expected == str(caught.value)
+
+
+def test_options_that_leave_something_of_every_mode_stand() -> None:
+    """
+    WireGuard is one requirement in two families, and its other half is enough.
+    """
+    inventory = loads(
+        TWO.replace("10.0.0.2", '10.0.0.2, "fd00::2"').replace("10.0.0.1", '10.0.0.1, "fd00::1"')
+    )
+
+    for family in Family:
+        assert ("wireguard",) == narrow(inventory, modes=["wireguard"], families=[family]).modes
+    assert ("none",) == narrow(inventory, modes=["none"], probes=["bgp", "vxlan"]).modes
+
+
 _words = st.sampled_from(
     [
         "hosts",
@@ -904,20 +1007,22 @@ def _some(words: list[str]) -> st.SearchStrategy[tuple[str, ...]]:
 def _inventories(draw: st.DrawFn) -> Inventory:
     names = draw(st.lists(_names, min_size=2, max_size=5, unique=True))
     roles = st.lists(st.sampled_from(list(Role)), min_size=1, unique=True).map(tuple)
+    hosts = tuple(
+        Host(
+            name=name,
+            addresses=(f"10.0.0.{number}", f"fd00::{number:x}"),
+            roles=draw(roles),
+            connection=draw(_connections),
+            sudo=draw(st.booleans()),
+            python=tuple(draw(_arguments)),
+        )
+        for number, name in enumerate(names, start=1)
+    )
+    possible = [name for name, mode in MODES.items() if not mode_obstacle(mode, hosts)]
     return Inventory(
-        hosts=tuple(
-            Host(
-                name=name,
-                addresses=(f"10.0.0.{number}", f"fd00::{number:x}"),
-                roles=draw(roles),
-                connection=draw(_connections),
-                sudo=draw(st.booleans()),
-                python=tuple(draw(_arguments)),
-            )
-            for number, name in enumerate(names, start=1)
-        ),
+        hosts=hosts,
         probes=draw(st.none() | _some(list(registry()))),
-        modes=draw(st.none() | _some(list(MODES))),
+        modes=draw(st.none() | _some(possible)) if possible else None,
         ports=draw(
             st.dictionaries(
                 st.sampled_from([name for name, probe in registry().items() if probe.ports]),

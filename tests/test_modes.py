@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netprobe.model import Host, Inventory, Run, Segment, Verdict, severity
-from netprobe.modes import MODES, ModeResult, When, evaluate, exit_status, not_evaluated, required_flows
+from netprobe.gaps import Gap
+from netprobe.model import Family, Flow, Host, Inventory, Role, Run, Segment, Verdict, severity
+from netprobe.modes import MODES, ModeResult, When, evaluate, exit_status, required_flows
 from netprobe.probes import registry
 from tests.golden.made_up import Fault, Outcome, hosts, is_, lost, run, untested, where
 
@@ -201,7 +202,127 @@ def test_a_mode_that_was_asked_for_and_cannot_be_judged_is_named() -> None:
     """Silence would read as if it were fine."""
     some_run = run(inventory(modes=("ipip", "typha"), probes=("bgp", "typha")))
 
-    assert {"ipip": ("ipip",)} == not_evaluated(evaluate(some_run), some_run)
+    assert {"ipip": ("ipip",), "typha": ()} == {each.mode.name: each.missing for each in evaluate(some_run)}
+
+
+def left(some_run: Run, keep: Callable[[Flow], bool]) -> Run:
+    """A run of which options left only some flows."""
+    return msgspec.structs.replace(some_run, cells=tuple(cell for cell in some_run.cells if keep(cell.flow)))
+
+
+def test_a_mode_of_which_some_flows_were_left_out_is_not_usable() -> None:
+    """`--only a`: what b and c need between them is not known, and nothing is wrong with the rest."""
+    some_run = left(run(inventory()), lambda flow: "a" in (flow.src, flow.dst))
+    one = result(some_run, "none")
+
+    assert (False, 4, 2, 6) == (one.usable, one.required, one.not_probed, one.needed)
+    assert Gap.NOT_PROBED is one.matrix.gap("b", "c")
+    assert (None, None) == (one.matrix.gap("a", "b"), one.matrix.gap("b", "b"))
+    assert 0 == exit_status(some_run)
+
+
+def test_a_family_that_was_left_out_leaves_a_gap_in_the_count_and_none_in_the_matrix() -> None:
+    """`--family ipv4`: every pair has its square, of what was probed."""
+    some_run = left(run(inventory(dual=True)), lambda flow: flow.family is Family.IPV4)
+
+    for mode in ("none", "ipip", "wireguard"):
+        one = result(some_run, mode)
+        assert (False, 6) == (one.usable, one.not_probed)
+        assert one.matrix.gap("a", "b") is None
+
+
+def test_a_need_of_which_nothing_was_probed_leaves_a_gap_in_every_square() -> None:
+    """Open BGP says nothing about IP-in-IP."""
+    asked = inventory(modes=("ipip",), probes=("bgp",))
+    one = result(run(asked), "ipip")
+
+    assert (("ipip",), 6, 6) == (one.missing, one.required, one.not_probed)
+    assert Gap.NOT_PROBED is one.matrix.gap("a", "b")
+
+
+@pytest.mark.parametrize(("status", "faults"), [(3, ()), (1, [where(is_(probe="bgp", src="a"), FILTERED)])])
+def test_a_mode_that_was_asked_for_and_is_not_known_is_not_fine(status: int, faults: Sequence[Fault]) -> None:
+    """3 at least; and what it needs and was probed counts: blocked BGP is 1."""
+    assert status == exit_status(run(inventory(modes=("ipip",), probes=("bgp",)), faults))
+
+
+def mixed(**more: object) -> Inventory:
+    """Three hosts with both families, and d without IPv4."""
+    dual = hosts(list("abcd"), dual=True)
+    return Inventory(
+        hosts=(*dual[:3], msgspec.structs.replace(dual[3], addresses=dual[3].addresses[1:])),
+        **more,  # type: ignore[arg-type]
+    )
+
+
+def test_a_pair_without_the_family_that_a_mode_needs_is_impossible() -> None:
+    """IP-in-IP is IPv4's: to and from a host without it there is none, and the mode is not usable."""
+    some_run = run(mixed(modes=("ipip",)))
+    one = result(some_run, "ipip")
+
+    assert (False, 6, 0) == (one.usable, one.impossible, one.not_probed)
+    assert Gap.IMPOSSIBLE is one.matrix.gap("d", "a") is one.matrix.gap("b", "d")
+    assert one.matrix.gap("a", "b") is None
+    assert ["ipip needs IPv4 at both ends"] == one.matrix.gaps.obstacles
+    assert 1 == exit_status(some_run)
+
+
+def test_what_needs_one_family_of_several_is_possible_with_any() -> None:
+    """BGP and WireGuard take the family that both hosts have."""
+    for mode in ("none", "vxlan", "wireguard"):
+        assert result(run(mixed()), mode).usable
+
+
+def test_a_crosssubnet_mode_has_gaps_only_between_subnets() -> None:
+    """Inside a subnet it needs nothing, so nothing is missing there."""
+    whole = run(inventory("abcd", 2))  # a and c, b and d
+    one = result(left(whole, lambda flow: "a" in (flow.src, flow.dst)), "vxlan-crosssubnet")
+
+    assert (4, 4) == (one.required, one.not_probed)
+    assert Gap.NOT_PROBED is one.matrix.gap("b", "c")
+    assert one.matrix.gap("b", "d") is None
+    assert result(whole, "vxlan-crosssubnet").usable
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.lists(st.sampled_from(Role), min_size=1, max_size=2, unique=True),
+            st.sampled_from([("4",), ("6",), ("4", "6")]),
+        ),
+        min_size=2,
+        max_size=5,
+    ),
+    st.lists(st.sampled_from("abcde"), unique=True),
+)
+def test_gaps_are_counted_as_they_would_be_listed(
+    kinds: list[tuple[list[Role], tuple[str, ...]]], only: list[str]
+) -> None:
+    """Whatever the hosts' roles and families, and whatever was left out."""
+    some = Inventory(
+        hosts=tuple(
+            Host(
+                name="abcde"[number],
+                addresses=tuple(
+                    f"10.0.0.{number + 1}" if each == "4" else f"fd00::{number + 1}" for each in has
+                ),
+                roles=tuple(roles),
+            )
+            for number, (roles, has) in enumerate(kinds)
+        ),
+        modes=tuple(MODES),
+    )
+    whole = run(some, prefix=(32, 128))
+    partly = left(whole, lambda flow: not only or flow.src in only or flow.dst in only)
+
+    for all_of_it, one in zip(evaluate(whole), evaluate(partly), strict=True):
+        assert 0 == all_of_it.not_probed
+        assert all_of_it.required == one.required + one.not_probed
+        assert all_of_it.impossible == one.impossible
+        pairs = set(all_of_it.matrix.squares) - set(one.matrix.squares)
+        assert all(one.matrix.gap(*pair) for pair in pairs)
+        assert set(one.matrix.sources) >= {src for src, _dst in pairs}
+        assert set(one.matrix.destinations) >= {dst for _src, dst in pairs}
 
 
 NOTHING: Sequence[Fault] = ()

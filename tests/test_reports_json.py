@@ -70,6 +70,8 @@ def test_the_document_says_what_it_is() -> None:
         "blocked": 1,
         "untested": 0,
         "verdicts": {"open": 1, "filtered": 1},
+        "not_probed": 0,
+        "impossible": 0,
     } == document["modes"][0]
     assert "filtered" == document["cells"][0]["judgement"]["verdict"]
 
@@ -120,6 +122,18 @@ def test_fields_that_a_newer_netprobe_added_are_skipped() -> None:
     document["cells"][0]["evidence"]["weather"] = "fair"
 
     assert small() == load(json.dumps(document).encode())
+
+
+def test_hosts_of_an_older_document_say_less() -> None:
+    """What an agent did not tell then is empty, and the rest is there."""
+    document = json.loads(rendered(small()))
+    for host in document["hosts"]:
+        for name in ("hostname", "machine", "interpreter", "interfaces", "ports_in_use"):
+            host.pop(name, None)
+
+    report = load(json.dumps(document).encode()).hosts[0]
+
+    assert ("6.1.0-18-amd64", "", ()) == (report.kernel, report.hostname, report.interfaces)
 
 
 def test_a_later_schema_is_refused_by_name() -> None:

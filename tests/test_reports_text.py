@@ -55,7 +55,7 @@ def test_text_is_a_report_like_the_others() -> None:
 def test_every_verdict_has_its_own_glyph() -> None:
     """What reads without colour must not be ambiguous."""
     assert len(Verdict) == len(set(GLYPHS.values())) == len(set(GLYPHS))
-    assert len(Verdict) + 2 == len(MEANINGS)
+    assert len(Verdict) + 4 == len(MEANINGS) == len(set(MEANINGS.values()))
 
 
 def test_the_legend_explains_the_glyphs_in_use_and_no_others() -> None:
@@ -133,6 +133,29 @@ def test_a_mode_that_was_asked_for_and_not_probed_is_not_passed_over() -> None:
     text = rendered(run(Inventory(hosts=hosts("ab"), modes=("ipip", "none"), probes=("bgp",))))
 
     assert text.endswith("none: usable as it is, 2 flows open\nipip: not known: no flow of ipip was probed\n")
+
+
+def test_what_a_mode_needs_and_was_not_probed_has_a_glyph_and_a_line() -> None:
+    """`--only a`: it is needed, and nobody looked."""
+    whole = run(Inventory(hosts=hosts("abc"), modes=("none",)))
+    cells = tuple(cell for cell in whole.cells if cell.flow.probe == "bgp" and cell.flow.src == "a")
+    text = rendered(msgspec.structs.replace(whole, cells=cells))
+
+    assert "b          -  \\  -\n" in text
+    assert "\no open   - needed, not probed   \\ itself\n" in text
+    assert text.endswith("\nnone: 2 of 6 needed flows probed, all open\n")
+
+
+def test_what_cannot_be_for_lack_of_addresses_is_impossible() -> None:
+    """A host without IPv4 has no IP-in-IP, and the mode is not usable as it is."""
+    dual = hosts("abc", dual=True)
+    some = (*dual[:2], msgspec.structs.replace(dual[2], addresses=dual[2].addresses[1:]))
+    text = rendered(run(Inventory(hosts=some, modes=("ipip", "none"))))
+
+    assert "c          X  X  \\\n" in text
+    assert "\no open   X impossible   \\ itself\n" in text
+    assert "ipip: not usable: 4 of 14 flows impossible (ipip needs IPv4 at both ends)\n" in text
+    assert "none: usable as it is, 8 flows open\n" in text
 
 
 def test_the_footer_counts_every_cell() -> None:

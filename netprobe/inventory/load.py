@@ -11,7 +11,7 @@ import msgspec
 
 from netprobe.inventory import document
 from netprobe.inventory.errors import KeyPath, Place, Problems, key_path, shown
-from netprobe.inventory.narrow import family_obstacle
+from netprobe.inventory.narrow import family_obstacle, mode_obstacle
 from netprobe.inventory.schema import CONNECTIONS, DEFAULT_CONNECTION, Document
 from netprobe.inventory.shape import WRONG, Walker
 from netprobe.model import Inventory
@@ -42,7 +42,7 @@ def loads(text: str | bytes, name: str = "<text>") -> Inventory:
     if problems:
         raise problems.error()
     inventory = whole.inventory()
-    whole.check_families(inventory)
+    whole.check_needs(inventory)
     if problems:
         raise problems.error()
     return inventory
@@ -150,11 +150,14 @@ class _Whole:
             hosts.append({**self._defaults, **host, "addresses": addresses, "connection": connection})
         return msgspec.convert({**self._data, "hosts": hosts}, Inventory)
 
-    def check_families(self, inventory: Inventory) -> None:
-        """Find the probes that were asked for and that some host has no address for."""
+    def check_needs(self, inventory: Inventory) -> None:
+        """Find the probes that some host has no address for, and the modes that no hosts can have."""
         for index, name in enumerate(inventory.probes or ()):
             if obstacle := family_obstacle(registry()[name], inventory.hosts):
                 self._add(("probes", index), obstacle)
+        for index, name in enumerate(inventory.modes or ()):
+            if obstacle := mode_obstacle(MODES[name], inventory.hosts):
+                self._add(("modes", index), obstacle)
 
 
 def _entry(value: object) -> Entry:

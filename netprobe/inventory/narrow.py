@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final
 
 from msgspec import structs
 
+from netprobe import mesh
 from netprobe.inventory.errors import InventoryError, shown, suggestion
 from netprobe.model import Family, Host, Inventory
-from netprobe.modes import MODES
+from netprobe.modes import MODES, Mode
 from netprobe.probes import Probe, registry
-
-_LABELS: Final = {Family.IPV4: "IPv4", Family.IPV6: "IPv6"}
 
 
 def family_obstacle(probe: Probe, hosts: Iterable[Host]) -> str:
@@ -29,6 +27,18 @@ def family_obstacle(probe: Probe, hosts: Iterable[Host]) -> str:
     return f"{shown(probe.name)} is {label} only, and {who} no {label} address"
 
 
+def mode_obstacle(mode: Mode, hosts: Sequence[Host]) -> str:
+    """Why a mode cannot be judged between hosts, whatever gets through; "" where it can."""
+    lacking = [registry()[need.probe] for need in mode.needs if not mesh.count(registry()[need.probe], hosts)]
+    if not lacking or (mode.any_need and len(lacking) < len(mode.needs)):
+        return ""
+    probe = lacking[0]
+    why = mesh.why_none(probe, hosts)
+    if mode.any_need and "address" in why:
+        why = "no two such hosts have addresses of one family"
+    return f"{shown(mode.name)} needs {probe.name}, and {why}"
+
+
 def narrow(
     inventory: Inventory,
     *,
@@ -42,7 +52,7 @@ def narrow(
 
     Probes and modes take the place of those that the inventory names. `families` and `only` are looked at for
     what cannot be: addresses and hosts stay. `InventoryError`, in the words of the command line, where a name
-    is unknown or nothing can be left.
+    is unknown, nothing can be left, or nothing is left of what a mode in question needs.
     """
     _check_words("--probe", "probe", probes, registry())
     _check_words("--mode", "mode", modes, MODES)
@@ -55,7 +65,63 @@ def narrow(
             raise InventoryError(f"--probe {name}: {shown(name)} is {_label(probe)} only")
         if obstacle := family_obstacle(probe, inventory.hosts):
             raise InventoryError(f"--probe {name}: {obstacle}")
+    lines = [
+        f"--mode {name}: {shown(name)} needs {lacking[0]}, which --probe leaves out"
+        for name in (modes if probes else ())
+        if (lacking := _not_among(probes, MODES[name]))
+    ]
+    lines += [
+        line
+        for name in inventory.modes or ()
+        if (line := _left_without(MODES[name], inventory, families, only, is_option=bool(modes)))
+    ]
+    if lines:
+        raise InventoryError(*lines)
     return inventory
+
+
+def _not_among(probes: Sequence[str], mode: Mode) -> list[str]:
+    """The probes for lack of which a mode could not be judged."""
+    lacking = [need.probe for need in mode.needs if need.probe not in probes]
+    return [] if mode.any_need and len(lacking) < len(mode.needs) else lacking
+
+
+def _left_without(
+    mode: Mode, inventory: Inventory, families: Sequence[Family], only: Sequence[str], *, is_option: bool
+) -> str:
+    """How options contradict a mode in question, so that it could not be judged; "" where they do not."""
+    if is_option and (obstacle := mode_obstacle(mode, inventory.hosts)):
+        return f"--mode {mode.name}: {obstacle}"
+    lines = [
+        _left_out(registry()[need.probe], mode, inventory, families or tuple(Family), only)
+        for need in mode.needs
+    ]
+    found = [line for line in lines if line]
+    if not found or (mode.any_need and len(found) < len(lines)):
+        return ""
+    return f"--mode {found[0]}" if is_option else f"mode {found[0]}"
+
+
+def _left_out(
+    probe: Probe, mode: Mode, inventory: Inventory, families: Sequence[Family], only: Sequence[str]
+) -> str:
+    """Which option leaves nothing of a probe that a mode needs; what no option changed is not looked at."""
+    needs = f"{mode.name}: {shown(mode.name)} needs {probe.name}"
+    if inventory.probes is not None and probe.name not in inventory.probes:
+        # An inventory may name both: its probes are then those that are sent, and the mode is not known.
+        return ""
+    if not mesh.count(probe, inventory.hosts, families):
+        asked = " and ".join(family.label for family in families)
+        is_alone = set(probe.families) & set(families)
+        why = (
+            f"no two such hosts have {asked} addresses"
+            if is_alone
+            else f"{probe.name} is {_label(probe)} only"
+        )
+        return f"{needs}, and --family leaves only {asked}: {why}"
+    if not mesh.count(probe, inventory.hosts, families, only):
+        return f"{needs}, of which --only {' --only '.join(only)} leaves no flow"
+    return ""
 
 
 def _check_words(option: str, kind: str, words: Iterable[str], known: Iterable[str]) -> None:
@@ -74,4 +140,4 @@ def _each_once(words: Sequence[str]) -> tuple[str, ...] | None:
 
 
 def _label(probe: Probe) -> str:
-    return " and ".join(_LABELS[family] for family in probe.families)
+    return " and ".join(family.label for family in probe.families)

@@ -16,6 +16,7 @@ import msgspec
 from tabulate import DataRow, TableFormat, tabulate
 
 from netprobe.diagnosis.names import FEW, Names, common_prefix
+from netprobe.gaps import Gap
 from netprobe.model import Verdict
 from netprobe.modes import Matrix
 from netprobe.reports._pen import Pen
@@ -32,10 +33,14 @@ GLYPHS: Final[Mapping[Verdict, str]] = {
     Verdict.FILTERED: "F",
 }
 NOT_NEEDED: Final = "·"
+NOT_PROBED: Final = "-"
+IMPOSSIBLE: Final = "X"
 ITSELF: Final = "\\"
 
 MEANINGS: Final[Mapping[str, str]] = {
     **{glyph: verdict.value for verdict, glyph in GLYPHS.items()},
+    IMPOSSIBLE: "impossible",
+    NOT_PROBED: "needed, not probed",
     NOT_NEEDED: "not needed",
     ITSELF: "itself",
 }
@@ -45,7 +50,7 @@ WHOLE_ROWS: Final = 24
 """What is read at a glance: a terminal of 80 x 24."""
 
 _VERDICTS: Final = {glyph: verdict for verdict, glyph in GLYPHS.items()}
-_FINE: Final = frozenset({GLYPHS[Verdict.OPEN], NOT_NEEDED, ITSELF})
+_FINE: Final = frozenset({GLYPHS[Verdict.OPEN], NOT_PROBED, NOT_NEEDED, ITSELF})
 _LABEL_WIDTH: Final = 36
 _FEW_COLUMNS, _HEAD_WIDTH, _SHORT_HEAD = 10, 10, 4
 _CORNER: Final = "from / to"
@@ -111,9 +116,10 @@ class _Drawing:
 
         bad_rows = [row for row in rows if self._faults([row], columns)]
         bad_columns = [column for column in columns if self._faults(rows, [column])]
-        left_out = _all_open(
+        left_out = _all_fine(
             {host for row in rows if row not in bad_rows for host in row.hosts},
             {host for column in columns if column not in bad_columns for host in column.hosts},
+            "open or not probed" if NOT_PROBED in self._glyphs(rows, columns) else "open",
         )
         if not bad_rows:
             return Table(lines=(), left_out=left_out, glyphs=frozenset())
@@ -129,8 +135,7 @@ class _Drawing:
         dst = next((host for host in column.hosts if host != src), None)
         if dst is None:
             return ITSELF
-        verdict = self._matrix.verdict(src, dst)
-        return NOT_NEEDED if verdict is None else GLYPHS[verdict]
+        return _glyph(self._matrix, src, dst)
 
     def _glyphs(self, rows: Sequence[_Class], columns: Sequence[_Class]) -> frozenset[str]:
         return frozenset(self._glyph(row, column) for row in rows for column in columns)
@@ -219,10 +224,20 @@ class _Drawing:
         return [line.rstrip() for line in table.splitlines()]
 
     def _colored(self, glyph: str) -> str:
-        verdict = _VERDICTS.get(glyph)
+        verdict = Verdict.UNREACHABLE if glyph == IMPOSSIBLE else _VERDICTS.get(glyph)
         if verdict is None:
             return self._pen.faint(self._pen.text(glyph))
         return self._pen.verdict(glyph, verdict)
+
+
+def _glyph(matrix: Matrix, src: str, dst: str) -> str:
+    """What is worst of a pair; what was probed and is not open is worse than what was not probed."""
+    verdict, gap = matrix.verdict(src, dst), matrix.gap(src, dst)
+    if gap is Gap.IMPOSSIBLE and (verdict is None or not verdict.is_blocked):
+        return IMPOSSIBLE
+    if gap is not None and verdict in (None, Verdict.OPEN):
+        return NOT_PROBED
+    return NOT_NEEDED if verdict is None else GLYPHS[verdict]
 
 
 def _width(sides: Sequence[str], heads: Sequence[str]) -> int:
@@ -237,8 +252,7 @@ def _fold(matrix: Matrix) -> list[_Class]:
     def letter(src: str, dst: str) -> str:
         if src not in sources or dst not in destinations:
             return " "
-        verdict = matrix.verdict(src, dst)
-        return NOT_NEEDED if verdict is None else GLYPHS[verdict]
+        return _glyph(matrix, src, dst)
 
     # A host's row and its column as strings: two hosts are compared as slices, fast enough for 1,000 of them.
     out = ["".join(letter(src, dst) for dst in hosts) for src in hosts]
@@ -274,15 +288,15 @@ def _worst(classes: Sequence[_Class], weights: Sequence[int], count: int) -> lis
     return [classes[at] for at in sorted(worst)]
 
 
-def _all_open(sources: set[str], destinations: set[str]) -> tuple[str, ...]:
+def _all_fine(sources: set[str], destinations: set[str], fine: str) -> tuple[str, ...]:
     if sources == destinations:
-        return (f"… and {_hosts(sources)} whose squares are all open",) if sources else ()
+        return (f"… and {_hosts(sources)} whose squares are all {fine}",) if sources else ()
     said = [
         f"{_hosts(hosts)} as {end}"
         for hosts, end in ((sources, "source"), (destinations, "destination"))
         if hosts
     ]
-    return (f"… and {', '.join(said)}, whose squares are all open",)
+    return (f"… and {', '.join(said)}, whose squares are all {fine}",)
 
 
 def _hosts(hosts: set[str]) -> str:

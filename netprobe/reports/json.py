@@ -26,7 +26,11 @@ _SCHEMA_FORM: Final = re.compile(r"netprobe\.run/(?P<version>[0-9]{1,9})")
 
 
 class ModeSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """A mode's result: of `required` flows so many are open, blocked and untested."""
+    """
+    A mode's result: of `required` flows so many are open, blocked and untested.
+
+    These are those that were probed; `not_probed` and `impossible` are what the mode needs besides.
+    """
 
     mode: str
     usable: bool
@@ -35,6 +39,8 @@ class ModeSummary(msgspec.Struct, frozen=True, kw_only=True):
     blocked: int
     untested: int
     verdicts: dict[Verdict, int]
+    not_probed: int = 0
+    impossible: int = 0
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,6 +96,8 @@ def _summary(result: ModeResult) -> ModeSummary:
         blocked=result.blocked,
         untested=result.untested,
         verdicts=dict(result.counts),
+        not_probed=result.not_probed,
+        impossible=result.impossible,
     )
 
 

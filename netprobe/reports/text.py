@@ -8,6 +8,7 @@ cause, and the matrices they make up.
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from netprobe.diagnosis import Group, Route, Untested, What, diagnose
 from netprobe.diagnosis.evidence import in_one_line
 from netprobe.diagnosis.names import FEW, Names
 from netprobe.model import Caveat, Cell, Family, Protocol, Run, Verdict
-from netprobe.modes import Matrix, ModeResult, RequiredFlow, evaluate, not_evaluated, required_flows
+from netprobe.modes import Matrix, ModeResult, RequiredFlow, evaluate, required_flows
 from netprobe.reports._pen import Pen
 from netprobe.reports._squares import MEANINGS, Table, draw
 from netprobe.reports.base import Options, Report, when
@@ -30,8 +31,10 @@ _MANY: Final = 12
 """So many groups, routes or hosts are listed; the rest is counted, unless everything was asked for."""
 
 _FEW_ROUTES: Final = 4
+_COMPARED: Final = 100
 _LIST_WIDTH: Final = 60
 _INDENT: Final = "   "
+_NOTHING_NEEDED: Final = "nothing to probe, all hosts share a subnet"
 
 _CAVEATS: Final[Mapping[Caveat, str]] = {
     Caveat.STATE_ASSISTED: "an earlier packet between the same two hosts may have opened the way through a "
@@ -95,7 +98,7 @@ class _Text:
         for results in _alike(self._results):
             matrix = results[0].matrix
             names = [result.mode.name for result in results]
-            if not matrix.squares:
+            if not matrix.squares and not matrix.gaps:
                 continue
             if results[0].usable and len(self._names.hosts) > SMALL:
                 brief += names
@@ -263,13 +266,9 @@ class _Text:
         yield from map(self._pen.faint, self._pen.wrap(facts))
 
     def _modes(self) -> Iterator[str]:
-        missing = not_evaluated(self._results, self._run)
-        width = max((len(name) for name in (*missing, *(r.mode.name for r in self._results))), default=0) + 2
-        for result in self._results:
+        width = max((len(result.mode.name) for result in self._results), default=0) + 2
+        for result in sorted(self._results, key=lambda result: bool(result.missing)):
             yield from self._mode_line(result.mode.name, width, *_outcome(result))
-        for name, probes in missing.items():
-            text = f"not known: no flow of {', '.join(probes)} was probed"
-            yield from self._mode_line(name, width, text, Verdict.UNTESTED)
 
     def _mode_line(self, name: str, width: int, text: str, verdict: Verdict) -> Iterator[str]:
         first, *others = self._pen.wrap(f"{name + ':':<{width}}{text}", hanging=" " * width)
@@ -357,7 +356,13 @@ def _alike(results: Iterable[ModeResult]) -> list[list[ModeResult]]:
     for result in results:
         matrix: Matrix = result.matrix
         verdicts = frozenset((pair, square.verdict) for pair, square in matrix.squares.items())
-        groups.setdefault((matrix.sources, matrix.destinations, verdicts), []).append(result)
+        gaps: object = ()
+        if matrix.gaps:
+            # Of a large cluster it is not worth the time to compare all pairs.
+            pairs = itertools.product(matrix.sources, matrix.destinations)
+            is_small = len(matrix.sources) <= _COMPARED
+            gaps = tuple(matrix.gap(*pair) for pair in pairs) if is_small else result.mode.needs
+        groups.setdefault((matrix.sources, matrix.destinations, verdicts, gaps), []).append(result)
     return list(groups.values())
 
 
@@ -377,21 +382,45 @@ def _needed_cells(required: Iterable[RequiredFlow]) -> Iterator[Cell]:
 
 def _outcome(result: ModeResult) -> tuple[str, Verdict]:
     """What a mode comes to in one line, and the verdict whose colour it gets."""
-    flows = _count(result.required)
+    flows, gaps = _count(result.required), _gaps(result)
     closed = result.counts.get(Verdict.CLOSED, 0)
     blocked = result.blocked - closed
-    if not result.required:
-        return "nothing to probe, all hosts share a subnet", Verdict.OPEN
     if result.usable:
-        return f"usable as it is, {flows} open", Verdict.OPEN
+        text = f"usable as it is, {flows} open" if result.required else _NOTHING_NEEDED
+        return text, Verdict.OPEN
     parts = [
         f"{count:,} {what}" for count, what in ((closed, "closed"), (result.untested, "untested")) if count
     ]
-    if blocked:
-        return ", ".join((f"blocked: {blocked:,} of {flows}", *parts)), Verdict.FILTERED
-    if closed:
-        return f"nothing listens: {', '.join(parts)}, of {flows}", Verdict.CLOSED
-    return f"not known: {result.untested:,} of {flows} untested", Verdict.UNTESTED
+    outcomes = (
+        (blocked, [f"blocked: {blocked:,} of {flows}", *parts, *gaps], Verdict.FILTERED),
+        (result.impossible, [f"not usable: {', '.join(gaps)}", *parts], Verdict.UNREACHABLE),
+        (closed, [f"nothing listens: {', '.join(parts)}", f"of {flows}", *gaps], Verdict.CLOSED),
+        (
+            result.untested,
+            [f"not known: {result.untested:,} of {flows} untested", *gaps],
+            Verdict.UNTESTED,
+        ),
+        (result.missing, [f"not known: {', '.join(gaps)}"], Verdict.UNTESTED),
+        (
+            True,
+            [f"{result.required:,} of {result.needed:,} needed flows probed, all open"],
+            Verdict.UNTESTED,
+        ),
+    )
+    return next((", ".join(words), verdict) for applies, words, verdict in outcomes if applies)
+
+
+def _gaps(result: ModeResult) -> list[str]:
+    """What a mode needs and was not probed, in the words of its line."""
+    gaps = []
+    if result.impossible:
+        why = "; ".join(result.matrix.gaps.obstacles)
+        gaps.append(f"{result.impossible:,} of {result.needed:,} flows impossible ({why})")
+    if result.missing:
+        gaps.append(f"no flow of {', '.join(result.missing)} was probed")
+    elif result.not_probed:
+        gaps.append(f"{result.not_probed:,} needed ones not probed")
+    return gaps
 
 
 def _verdicts(counts: Mapping[Verdict, int]) -> str:
