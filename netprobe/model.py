@@ -315,18 +315,51 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     rtt_ms: float | None = None
 
 
+class Interface(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """
+    An interface of a host that has probed addresses; its MTU in bytes.
+
+    `kind` is what it was made as (`vxlan`, `bond`, `veth`, …), "" for hardware.
+    """
+
+    name: str
+    mtu: int
+    kind: str = ""
+    addresses: tuple[str, ...] = ()
+
+
+class HeldPort(msgspec.Struct, frozen=True, kw_only=True):
+    """A probed port that was in use before the run, and what holds it."""
+
+    protocol: Protocol
+    address: str
+    port: int
+    program: str
+
+
 class HostReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What an agent said of its host; `error` is why it said nothing (more), "" where all went well."""
+    """
+    What an agent said of its host; `error` is why it said nothing (more), "" where all went well.
+
+    `name` is that of the inventory, `hostname` the host's own. `python` is the version of the interpreter,
+    `interpreter` its path. `clock_offset_ms` is by how much its clock is ahead, roughly: all hosts are asked
+    at once. `networks` are the connected networks of the probed addresses, `address/prefixlen` as configured
+    there.
+    """
 
     name: str
     error: str = ""
+    hostname: str = ""
     kernel: str = ""
+    machine: str = ""
     python: str = ""
+    interpreter: str = ""
     uid: int | None = None
     capabilities: tuple[str, ...] = ()
     clock_offset_ms: float | None = None
     networks: tuple[str, ...] = ()
-    """The connected networks of the probed addresses, `address/prefixlen` as the host has them configured."""
+    interfaces: tuple[Interface, ...] = ()
+    ports_in_use: tuple[HeldPort, ...] = ()
 
 
 DEFAULT_RATE: Final = 5000.0

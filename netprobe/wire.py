@@ -9,7 +9,7 @@ it, a line that is no answer means that the agent cannot be trusted any more.
 from __future__ import annotations
 
 from ipaddress import ip_interface
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Final, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -88,7 +88,7 @@ class Route(msgspec.Struct):
     interface: str = ""
     gateway: str | None = None
     source: str | None = None
-    mtu: int = 0
+    mtu: Number = 0
     error: str = ""
 
 
@@ -96,8 +96,8 @@ class Facts(msgspec.Struct):
     """
     What an agent says of its host.
 
-    `addresses` are (interface, address, prefix length), `ports` (protocol, address, port, program); `time` is
-    the host's clock in seconds since 1970.
+    `addresses` are (interface, address, prefix length), `links` (interface, MTU, kind), `ports` (protocol,
+    address, port, program); `time` is the host's clock in seconds since 1970.
     """
 
     kernel: str
@@ -109,7 +109,7 @@ class Facts(msgspec.Struct):
     capabilities: Mask
     time: float
     addresses: list[tuple[str, str, int]]
-    links: list[dict[str, Any]]
+    links: list[tuple[str, Number, str]]
     routes: dict[str, Route]
     ports: list[tuple[int, str, int, str]]
 

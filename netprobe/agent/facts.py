@@ -58,7 +58,7 @@ def facts(request: "dict[str, object]") -> "dict[str, object]":
         "capabilities": capabilities(),
         "time": time.time(),
         "addresses": addresses,
-        "links": sorted(links.values(), key=lambda link: str(link["name"])),
+        "links": [[link["name"], link["mtu"], link["kind"]] for link in links.values()],
         "routes": routes,
         "ports": _ports(wanted, [str(link["name"]) for link in links.values() if link["kind"] in _TUNNELS]),
     }

@@ -29,9 +29,9 @@ _ROUTE_ERRORS = {6: errno.EINVAL, 7: errno.EHOSTUNREACH, 8: errno.EACCES}
 _NDA_DST, _NDA_LLADDR = 1, 2
 _NTF_USE = 0x01
 NUD_FAILED = 0x20
-_IFF_UP, _IFF_NOARP = 0x1, 0x80
+_IFF_NOARP = 0x80
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
-_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU = 1, 3, 4
+_IFLA_IFNAME, _IFLA_MTU = 3, 4
 _IFLA_LINKINFO, _IFLA_INFO_KIND = 18, 1
 
 _BUFFER_BYTES = 1 << 16
@@ -195,22 +195,19 @@ def resolve(netlink: Netlink, interface: int, next_hop: bytes) -> None:
 
 def links(netlink: Netlink) -> "dict[int, dict[str, object]]":
     """
-    All interfaces by index: name, MTU in bytes, ARPHRD_* type, link-layer address, whether up.
+    All interfaces by index: name, MTU in bytes, whether they have no neighbours to look for (`noarp`).
 
     `kind` is what they were made as (`vxlan`, `veth`, …), "" for hardware.
     """
     found: dict[int, dict[str, object]] = {}
     for body in netlink.dump(RTM_GETLINK, struct.pack("=BxHiII", 0, 0, 0, 0, 0)):
-        _family, kind, index, flags, _change = struct.unpack_from("=BxHiII", body)
+        _family, _type, index, flags, _change = struct.unpack_from("=BxHiII", body)
         values = attributes(body[16:])
         made_as = attributes(values.get(_IFLA_LINKINFO, b""))
         found[index] = {
             "name": values.get(_IFLA_IFNAME, b"").rstrip(b"\0").decode("utf-8", "replace"),
             "mtu": struct.unpack("=I", values[_IFLA_MTU])[0] if _IFLA_MTU in values else 0,
-            "type": kind,
-            "kind": made_as.get(_IFLA_INFO_KIND, b"").rstrip(b"\0").decode(),
-            "mac": values.get(_IFLA_ADDRESS, b"").hex(),
-            "up": bool(flags & _IFF_UP),
+            "kind": made_as.get(_IFLA_INFO_KIND, b"").rstrip(b"\0").decode("utf-8", "replace"),
             "noarp": bool(flags & _IFF_NOARP),
         }
     return found

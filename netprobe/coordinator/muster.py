@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable
-from ipaddress import ip_address
+from collections.abc import Collection, Iterable
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
 from netprobe import bpf, wire
@@ -13,7 +13,7 @@ from netprobe.bpf import Direction
 from netprobe.coordinator.crew import Crew
 from netprobe.coordinator.field import Field
 from netprobe.coordinator.volleys import ANSWER_TIMEOUT_S
-from netprobe.model import Family, HostReport, Protocol
+from netprobe.model import Family, HeldPort, HostReport, Interface, Protocol
 from netprobe.observations import INTERFACE, LEFT, SOCKET
 from netprobe.template import Base, Kind, Sight
 
@@ -183,17 +183,21 @@ class Muster:
         """What each host said of itself, or why it did not."""
         return tuple(self._report(host.name, host.addresses) for host in self._field.inventory.hosts)
 
-    def _report(self, name: str, addresses: Iterable[str]) -> HostReport:
+    def _report(self, name: str, addresses: Collection[str]) -> HostReport:
         facts = self._facts.get(name)
         error = self._crew.lost.get(name, "")
         if facts is None:
             return HostReport(name=name, error=error)
         lengths = {ip_address(address): length for _interface, address, length in facts.addresses}
+        probed = {ip_address(address) for address in addresses}
         return HostReport(
             name=name,
             error=error,
+            hostname=facts.hostname,
             kernel=facts.kernel,
+            machine=facts.machine,
             python=facts.python,
+            interpreter=facts.executable,
             uid=facts.uid,
             capabilities=_capabilities(facts.capabilities),
             clock_offset_ms=round(1000 * (facts.time - self._middle), 1),
@@ -202,7 +206,26 @@ class Muster:
                 for address in addresses
                 if ip_address(address) in lengths
             ),
+            interfaces=_interfaces(facts, probed),
+            ports_in_use=tuple(
+                HeldPort(protocol=protocol, address=address, port=port, program=program)
+                for (protocol, address, port), program in self._field.holders.items()
+                if address in addresses
+            ),
         )
+
+
+def _interfaces(facts: wire.Facts, probed: Collection[IPv4Address | IPv6Address]) -> tuple[Interface, ...]:
+    """Those of the probed addresses, in the order in which the host has them."""
+    found: dict[str, list[str]] = {}
+    for interface, address, _length in facts.addresses:
+        if ip_address(address) in probed:
+            found.setdefault(interface, []).append(address)
+    return tuple(
+        Interface(name=name, mtu=mtu, kind=kind, addresses=tuple(found[name]))
+        for name, mtu, kind in facts.links
+        if name in found
+    )
 
 
 def _capabilities(mask: int) -> tuple[str, ...]:

@@ -19,8 +19,10 @@ from netprobe.model import (
     Family,
     Fate,
     Flow,
+    HeldPort,
     Host,
     HostReport,
+    Interface,
     Inventory,
     Judgement,
     Protocol,
@@ -135,7 +137,20 @@ def runs(draw: st.DrawFn) -> Run:
         HostReport(
             name=name,
             error=draw(TEXT),
+            hostname=draw(TEXT),
             kernel=draw(TEXT),
+            interfaces=draw(tuples_of(st.builds(Interface, name=TEXT, mtu=COUNT, addresses=tuples_of(TEXT)))),
+            ports_in_use=draw(
+                tuples_of(
+                    st.builds(
+                        HeldPort,
+                        protocol=st.sampled_from(Protocol),
+                        address=ADDRESSES,
+                        port=PORT,
+                        program=TEXT,
+                    )
+                )
+            ),
             uid=draw(st.none() | COUNT),
             clock_offset_ms=draw(st.none() | FINITE),
             networks=tuple(draw(st.lists(TEXT | ADDRESSES.map("{}/24".format), max_size=2))),
