@@ -1,4 +1,4 @@
-"""docs/output.md against the code: every field of the document, every format."""
+"""The documentation against the code: every field of the document, every format, every probe."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import msgspec
 import pytest
 
 from netprobe import model
+from netprobe.probes import registry as probes
 from netprobe.reports import json as document
-from netprobe.reports import registry
+from netprobe.reports import registry as reports
 
-PAGE: Final = (Path(__file__).parents[1] / "docs" / "output.md").read_text(encoding="utf-8")
+DOCS: Final = Path(__file__).parents[1] / "docs"
+PAGE: Final = (DOCS / "output.md").read_text(encoding="utf-8")
 SECTIONS: Final[dict[str, tuple[type[msgspec.Struct], ...]]] = {
     "The document": (document.Document,),
     "settings": (model.Settings,),
@@ -73,5 +75,12 @@ def test_every_field_of_the_document_is_described(section: str) -> None:
 
 def test_every_format_is_in_the_table() -> None:
     """By its name, its file's extension and what it says of itself."""
-    for report in registry().values():
+    for report in reports().values():
         assert f"| `{report.name}` | `.{report.extension}` | {report.summary} |" in PAGE
+
+
+def test_every_probe_is_in_the_table_of_the_inventory() -> None:
+    """With what it says of itself."""
+    page = (DOCS / "inventory.md").read_text(encoding="utf-8")
+    for probe in probes().values():
+        assert re.search(rf"^\| `{probe.name}` \|.*\| {re.escape(probe.summary)} \|$", page, re.MULTILINE)
