@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import os
+import re
 import resource
 import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from netprobe.cli.progress import Progress
 from netprobe.inventory import dump, loads
 from netprobe.lab import Lab, describe
 from netprobe.model import Cell, Evidence, HostReport, Inventory, Judgement, Run, Verdict
+from netprobe.modes import MODES
 from netprobe.probes import registry
 
 HELP = Path(__file__).parent / "help"
@@ -213,6 +216,20 @@ def test_a_wrong_value_is_told_with_what_is_right(
         (
             ["--family", "ipv6"],
             ["HOSTS: nothing to probe: no two hosts have the roles and addresses that a flow needs"],
+        ),
+        (
+            ["--mode", "ipip", "--family", "ipv6"],
+            [
+                (
+                    '--mode ipip: "ipip" needs bgp, and --family leaves only IPv6: '
+                    "no two such hosts have IPv6 addresses"
+                )
+            ],
+        ),
+        (["--mode", "typha"], ['--mode typha: "typha" needs typha, and no host has the role typha']),
+        (
+            ["--probe", "vxlan", "--mode", "none"],
+            ['--mode none: "none" needs bgp, which --probe leaves out'],
         ),
         (
             ["--probe", "x", "--probe", "y"],
@@ -663,6 +680,8 @@ def test_completion_prints_the_shells_script(shell: str, capsys: pytest.CaptureF
         ("netprobe run x.yaml --depth s", ["plain,syn", "plain,session"]),
         ("netprobe run x.yaml --probe w", ["plain,wireguard", "plain,wireguard-v6"]),
         ("netprobe run x.yaml --mode vxlan-", ["plain,vxlan-crosssubnet"]),
+        ("netprobe run x.yaml --format j", ["plain,json"]),
+        ("netprobe run x.yaml --only n", []),
     ],
 )
 def test_words_are_completed(words: str, expected: list[str]) -> None:
@@ -682,7 +701,43 @@ def test_words_are_completed(words: str, expected: list[str]) -> None:
         check=False,
     )
 
-    assert (expected, "") == (done.stdout.splitlines(), done.stderr)
+    assert (expected, "") == (done.stdout.split(), done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (TWO.replace("name: a", "name: node-a").replace("name: b", "name: node-b"), ["node-a", "node-b"]),
+        ("hosts: [", []),
+    ],
+)
+def test_hosts_are_completed_from_the_inventory_on_the_line(
+    text: str, expected: list[str], tmp_path: Path
+) -> None:
+    """
+    Where it can be read; a shell that asks for words gets no errors.
+    """
+    path = tmp_path / "hosts.yaml"
+    path.write_text(text)
+    words = f"netprobe run {path} --only node"
+    env = {"_NETPROBE_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": "4"}
+
+    done = netprobe(env={**os.environ, **env})
+
+    assert ([f"plain,{name}" for name in expected], "") == (done.stdout.split(), done.stderr)
+
+
+@pytest.mark.parametrize("command", ["run", "inventory check"])
+def test_the_help_names_every_word_that_can_be_chosen(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """
+    Nobody has to look elsewhere for the names of probes and modes.
+    """
+    assert 0 == app.status_of([*command.split(), "--help"])
+    words = " ".join(capsys.readouterr().out.split()).replace("- ", "-")  # lines end behind a hyphen, too
+    assert f"One of {', '.join(registry())}." in words
+    assert f"One of {', '.join(MODES)}." in words
 
 
 def test_check_says_what_would_be_probed(hosts: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -870,6 +925,114 @@ def test_a_real_run_ends_as_its_cells_are(tmp_path: Path) -> None:
     assert (0, "", "") == (done.returncode, done.stdout, done.stderr)
     verdicts = [line.split(",")[8] for line in target.read_text().splitlines()[1:]]
     assert ["open"] * 4 == verdicts
+
+
+THREE_HOSTS = """
+name: three hosts, of which c lets no BGP in
+hosts: [{name: a, roles: [node, typha]}, b, c]
+faults: [{on: c, nft: "tcp dport 179 drop"}]
+"""
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An inventory file of a real lab."""
+    path = tmp_path_factory.mktemp("three") / "hosts.yaml"
+    with Lab(describe(THREE_HOSTS)) as lab:
+        path.write_text(dump(lab.inventory()))
+        yield path
+
+
+def cells_of(done: subprocess.CompletedProcess[str]) -> list[dict[str, str]]:
+    """The lines of a CSV on stdout."""
+    return list(csv.DictReader(io.StringIO(done.stdout)))
+
+
+@pytest.mark.lab
+def test_only_leaves_the_flows_of_its_hosts_and_says_what_was_not_probed(three: Path) -> None:
+    """
+    What is left out is neither open nor "not needed", and the mode is not called usable.
+    """
+    cells = cells_of(netprobe("run", str(three), "--mode", "none", "--only", "a", "--format", "csv"))
+    b_alone = netprobe("run", str(three), "--probe", "vxlan", "--only", "b")
+
+    pairs = {(cell["src"], cell["dst"]) for cell in cells}
+    assert {("a", "b"), ("b", "a"), ("a", "c"), ("c", "a")} == pairs
+    assert 0 == b_alone.returncode
+    assert "a          \\  o  -\n" in b_alone.stdout
+    assert "- needed, not probed" in b_alone.stdout
+    assert "vxlan:             8 of 12 needed flows probed, all open\n" in b_alone.stdout
+
+
+@pytest.mark.lab
+def test_family_leaves_the_flows_of_its_family_and_says_what_was_not_probed(three: Path) -> None:
+    """
+    The other family was not looked at; the document says what was asked for.
+    """
+    done = netprobe("run", str(three), "--mode", "vxlan", "--family", "ipv6", "--format", "json")
+
+    document = json.loads(done.stdout)
+    assert 0 == done.returncode
+    assert ["ipv6"] == document["settings"]["families"]
+    assert {"ipv6"} == {cell["flow"]["family"] for cell in document["cells"]}
+    [mode] = document["modes"]
+    assert (False, 6, 6, 6) == (mode["usable"], mode["required"], mode["open"], mode["not_probed"])
+
+
+@pytest.mark.lab
+def test_a_mode_that_cannot_be_is_refused_and_one_that_is_not_known_is_no_success(
+    three: Path, tmp_path: Path
+) -> None:
+    """
+    2 where nothing could be judged, before an agent starts; blocked flows of a mode that is not known are 1.
+    """
+    text = three.read_text()
+    six = tmp_path / "six.yaml"
+    six.write_text(re.sub(r"addresses: \[[0-9.]+, ", "addresses: [", text))
+    known = tmp_path / "known.yaml"
+    known.write_text(text + "probes: [bgp]\nmodes: [ipip]\n")
+
+    refused = netprobe("run", str(six), "--mode", "ipip")
+    blocked = netprobe("run", str(known))
+    unknown = netprobe("run", str(known), "--only", "a", "--only", "b", "--format", "json")
+
+    why = '--mode ipip: "ipip" needs ipip, and no two such hosts have IPv4 addresses'
+    assert (2, "", f"netprobe: error: {why}\n") == (refused.returncode, refused.stdout, refused.stderr)
+    assert 1 == blocked.returncode
+    assert "ipip: blocked: 4 of 12 flows, no flow of ipip was probed\n" in blocked.stdout
+    assert 1 == unknown.returncode
+    [mode] = json.loads(unknown.stdout)["modes"]
+    assert ("ipip", 4, 6) == (mode["mode"], mode["blocked"], mode["not_probed"])
+
+
+@pytest.mark.lab
+def test_a_mode_that_is_open_as_far_as_it_was_probed_is_not_known(three: Path) -> None:
+    """
+    3: nothing is blocked, and IP-in-IP was not looked at.
+    """
+    inventory = three.read_text() + "probes: [vxlan]\nmodes: [vxlan, ipip]\n"
+
+    done = netprobe("run", "-", input=inventory)
+
+    assert 3 == done.returncode
+    assert "ipip:  not known: no flow of bgp, ipip was probed\n" in done.stdout
+
+
+@pytest.mark.lab
+def test_the_csv_counts_what_was_sent_and_what_arrived(three: Path) -> None:
+    """
+    One SYN where a session followed, eight packets of VXLAN, and of what is dropped none arrived.
+    """
+    done = netprobe("run", str(three), "--probe", "bgp", "--probe", "vxlan", "--format", "csv")
+
+    assert 1 == done.returncode
+    for cell in cells_of(done):
+        sent, arrived = int(cell["sent"]), int(cell["arrived"])
+        if cell["verdict"] == "filtered":
+            assert ("bgp", "c", 0) == (cell["probe"], cell["dst"], arrived)
+            assert sent > 8
+        else:
+            assert sent == arrived == (1 if cell["probe"] == "bgp" else 8)
 
 
 @pytest.mark.lab

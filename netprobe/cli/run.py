@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from netprobe.cli.output import Output
-from netprobe.cli.selection import Choices, selection
+from netprobe.cli.selection import Choices, items, selection
 
 if TYPE_CHECKING:
     from netprobe.cli.progress import Progress
-    from netprobe.model import Inventory, Run
-    from netprobe.plan import Settings
+    from netprobe.model import Inventory, Run, Settings
     from netprobe.reports import Options
 
 
@@ -38,6 +38,12 @@ def _check_format(_context: click.Context, _option: click.Parameter, value: str 
     return value
 
 
+def _formats(_context: click.Context, _option: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    from netprobe.reports import registry
+
+    return items(registry(), incomplete)
+
+
 @click.command(
     epilog="""\b
 Examples:
@@ -57,6 +63,7 @@ Exit status: 0 every required flow is open, 1 some is not, 2 nothing was sent,
     cls=FormatOption,
     metavar="FORMAT",
     callback=_check_format,
+    shell_complete=_formats,
     help="The output format.",
 )
 @click.option(

@@ -78,20 +78,44 @@ def _check_count(_context: click.Context, _option: click.Parameter, value: int |
     return value
 
 
-def _items(words: Iterable[str], incomplete: str) -> list[CompletionItem]:
+def items(words: Iterable[str], incomplete: str) -> list[CompletionItem]:
+    """Those of the words that begin so."""
     return [CompletionItem(word) for word in words if word.startswith(incomplete)]
+
+
+def _hosts(context: click.Context, _option: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The hosts of the inventory that stands on the line already, if it is a file that can be read."""
+    from netprobe.inventory import InventoryError, load
+
+    # click stops reading the line at the option that has no value yet, and leaves its arguments as they are.
+    path = context.params.get("inventory") or next(iter(context.args), "")
+    try:
+        hosts = load(path).hosts if Path(path).is_file() else ()
+    except (InventoryError, OSError, ValueError):
+        return []
+    return items((host.name for host in hosts), incomplete)
 
 
 def _probes(_context: click.Context, _option: click.Parameter, incomplete: str) -> list[CompletionItem]:
     from netprobe.probes import registry
 
-    return _items(registry(), incomplete)
+    return items(registry(), incomplete)
 
 
 def _modes(_context: click.Context, _option: click.Parameter, incomplete: str) -> list[CompletionItem]:
     from netprobe.modes import MODES
 
-    return _items(MODES, incomplete)
+    return items(MODES, incomplete)
+
+
+class WordsOption(click.Option):
+    """An option whose help ends in all words that it takes; they load when they are asked for."""
+
+    def get_help_record(self, context: click.Context) -> tuple[str, str] | None:
+        """The option's line in the help."""
+        record = super().get_help_record(context)
+        words = ", ".join(item.value for item in self.shell_complete(context, ""))
+        return None if record is None else (record[0], f"{record[1]} One of {words}.")
 
 
 _OPTIONS = (
@@ -101,18 +125,19 @@ _OPTIONS = (
     ),
     click.option(
         "--probe",
+        cls=WordsOption,
         multiple=True,
         metavar="PROBE",
         shell_complete=_probes,
-        help="Only this probe, whatever the inventory says: bgp, ipip, vxlan, … May be repeated.",
+        help="Only this probe, whatever the inventory says; may be repeated.",
     ),
     click.option(
         "--mode",
+        cls=WordsOption,
         multiple=True,
         metavar="MODE",
         shell_complete=_modes,
-        help="Only what this mode needs, whatever the inventory says: ipip, vxlan-crosssubnet, … "
-        "May be repeated.",
+        help="Only what this mode needs, whatever the inventory says; may be repeated.",
     ),
     click.option(
         "--family", multiple=True, type=click.Choice(["ipv4", "ipv6"]), help="Only this address family."
@@ -121,6 +146,7 @@ _OPTIONS = (
         "--only",
         multiple=True,
         metavar="HOST",
+        shell_complete=_hosts,
         help="Only the flows that begin or end at this host. May be repeated.",
     ),
     click.option(
