@@ -203,6 +203,16 @@ def test_probes_that_different_routers_refuse_are_different_causes() -> None:
     assert 2 == len(diagnosed(faults, probes=("vxlan", "bgp")).blocked)
 
 
+def test_a_router_has_an_address_of_each_family() -> None:
+    """Which is nothing to wonder about."""
+    fault: Fault = lambda flow: rejected(  # noqa: E731
+        Segment.PATH, "10.0.0.1" if "." in flow.src_address else "fd00::1"
+    )
+    (group,) = diagnosed([fault], probes=("vxlan",), dual=True).blocked
+
+    assert (("10.0.0.1", "fd00::1"), "") == (group.by, group.hint)
+
+
 def test_many_addresses_of_a_router_are_shortened() -> None:
     """Two of them, and how many more."""
     inventory = Inventory(hosts=hosts("abcdef", 6), probes=("vxlan",))

@@ -373,7 +373,7 @@ class _Grouper:
         hints = {HINTS.get((cause.verdict, cause.segment, protocol), "") for protocol in protocols}
         said = (
             STAGES.get(cause.stage, "") or (hints.pop() if len(hints) == 1 else ""),
-            SEVERAL_ADDRESSES if len(by) > 1 else "",
+            SEVERAL_ADDRESSES if len(by) > len({":" in address for address in by}) else "",
             RATIONED_TOO if silent else "",
             RATIONED_ALONE if cause.rationed else "",
         )
