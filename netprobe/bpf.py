@@ -25,7 +25,7 @@ SNAP_BYTES: Final = 0xFFFF
 _AD_PKTTYPE: Final = 0xFFFFF004
 _AD_HATYPE: Final = 0xFFFFF01C
 # linux/include/uapi/linux/if_packet.h
-_PACKET_HOST, _PACKET_OUTGOING = 0, 4
+_PACKET_OTHERHOST, _PACKET_OUTGOING = 3, 4
 _ARPHRD_LOOPBACK: Final = 772  # linux/include/uapi/linux/if_arp.h
 
 # linux/include/uapi/linux/bpf_common.h
@@ -163,7 +163,11 @@ class _Assembler:
 
     def only(self, direction: Direction) -> None:
         self.load(_AD_PKTTYPE, 4)
-        self.unless(_JEQ, _PACKET_OUTGOING if direction is Direction.OUT else _PACKET_HOST, "drop")
+        if direction is Direction.OUT:
+            self.unless(_JEQ, _PACKET_OUTGOING, "drop")
+        else:
+            # Unicast packets may come in frames to a group: a cluster's address is one.
+            self.branch(_JGE, _PACKET_OTHERHOST, "drop")
         if direction is Direction.OUT:
             # What a host sends to itself has not left it: a rule of its own may have redirected it.
             self.load(_AD_HATYPE, 4)

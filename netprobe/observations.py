@@ -154,8 +154,14 @@ class Observations:
             self.sessions.setdefault(number, []).append(result)
 
     def heard(self, listener: str, number: int, attempts: int, refusal: Refusal) -> None:
-        """Note a refusal of attempts of a flow."""
-        if self._begins(number, listener) or self._ends(number, listener):
+        """
+        Note a refusal of attempts of a flow.
+
+        Where only the low half of the tag was quoted, anybody may guess it: of packets that nobody sent, no
+        refusal is believed.
+        """
+        is_theirs = self._begins(number, listener) or self._ends(number, listener)
+        if is_theirs and attempts & self.sent[number]:
             self.refused.setdefault(number, []).append(Refused(attempts, listener, refusal))
             self.words[listener] += 1
 
@@ -172,6 +178,10 @@ class Observations:
         if through and flow.protocol is Protocol.TCP:
             through &= self.at(SOCKET, Kind.ACCEPT)[flow.number]
         return through
+
+    def answered_elsewhere(self, number: int) -> int:
+        """The attempts whose SYN-ACK was none of our own listeners'."""
+        return self.at(SOCKET, Kind.ACCEPT)[number] & ~self.at(SOCKET, Kind.OURS)[number]
 
     def missing(self, flows: Iterable[Flow], attempts: int) -> list[Flow]:
         """The flows of which some of these attempts that were made did not get through, or none was made."""

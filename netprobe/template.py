@@ -45,6 +45,15 @@ class Key(msgspec.Struct, frozen=True):
         """The TCP window, in bytes, of this run's SYNs."""
         return int.from_bytes(self.mark[:2], "big")
 
+    @property
+    def mss(self) -> int:
+        """
+        The maximum segment size, in bytes, that this run's own listeners announce.
+
+        Less than any that a network would set, more than their payloads need.
+        """
+        return 1024 + self.mark[2] % 128
+
     def tag(self, flow: int, attempt: int) -> int:
         """The 32-bit tag of one packet (design trap 6)."""
         return self.nonce ^ (flow << ATTEMPT_BITS | attempt)
@@ -94,6 +103,7 @@ class Kind(Symbol):
 
     PROBE = "probe"
     ACCEPT = "accept"
+    OURS = "ours"  # an ACCEPT by our own listener
     RST = "rst"
     RESET = "reset"
     WITHDRAWAL = "withdrawal"

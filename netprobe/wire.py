@@ -124,8 +124,13 @@ class Facts(msgspec.Struct):
 
 
 class Listen(msgspec.Struct):
-    """Hold ports: (protocol, address, port, request template, answer template)."""
+    """
+    Hold ports: (protocol, address, port, request template, answer template).
 
+    TCP listeners announce `mss` bytes as their maximum segment size.
+    """
+
+    mss: int
     sockets: list[tuple[int, str, int, int | None, int | None]]
 
 

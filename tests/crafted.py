@@ -112,6 +112,8 @@ def _packets(probe: Probe, family: Family, port: int | None, tag: int, key: Key)
     there, back = partial(TCP, sport=SOURCE_PORT, dport=port), partial(TCP, sport=port, dport=SOURCE_PORT)
     syn_ack = back(seq=0x01020304, ack=following, flags="SA", window=65160, options=[("MSS", 1460)])
     yield crafted(Kind.ACCEPT, _segment(family, syn_ack, back=True))
+    syn_ack.options = [("MSS", key.mss)]
+    yield crafted(Kind.OURS, _segment(family, syn_ack, back=True))
     yield crafted(Kind.RST, _segment(family, back(ack=following, flags="RA", window=0), back=True))
     yield crafted(Kind.RESET, _segment(family, there(seq=following, flags="R", window=0)))
     if probe.application is not None:

@@ -281,7 +281,7 @@ def test_refusals_are_told_loudest_first_and_of_the_attempts_asked_about() -> No
     """
     The same words of the same speaker are one refusal.
     """
-    seen = seen_of(UDP)
+    seen = seen_of(UDP, attempts=FIRST.mask | OUTPUT_MASK)
     for attempt, by in ((0, B), (1, ROUTER), (2, ROUTER), (53, "192.0.2.9")):
         seen.heard("a", UDP.number, 1 << attempt, icmp(by=by))
 

@@ -31,7 +31,7 @@ BACK: Final = flow(3, Protocol.TCP, "b", "a")
 FLOWS: Final = (TCP, UDP, IPIP, BACK)
 
 FROM_SOURCE: Final = (Kind.PROBE, Kind.RESET, Kind.WITHDRAWAL, Kind.REQUEST)
-FROM_DESTINATION: Final = (Kind.ACCEPT, Kind.RST, Kind.ANSWER)
+FROM_DESTINATION: Final = (Kind.ACCEPT, Kind.OURS, Kind.RST, Kind.ANSWER)
 MASKS: Final = st.integers(0, (1 << 57) - 1)
 
 

@@ -70,9 +70,11 @@ class Listeners:
         """
         Hold each of `sockets` ([protocol, address, port, request template, answer template]).
 
-        Without templates (None) a connection is closed as soon as it is accepted. `failed` in the answer says
-        which sockets could not be held, by number and errno's name.
+        Without templates (None) a connection is closed as soon as it is accepted. TCP sockets announce `mss`
+        bytes as their maximum segment size. `failed` in the answer says which sockets could not be held, by
+        number and errno's name.
         """
+        mss = wire.integer(request.get("mss"), "mss", 88, 32767)
         sockets = [
             _wanted(wire.items(each, "sockets", 5), templates)
             for each in wire.items(request.get("sockets"), "sockets")
@@ -80,12 +82,12 @@ class Listeners:
         failed = []
         for number, wanted in enumerate(sockets):
             try:
-                self._hold(*wanted)
+                self._hold(mss, *wanted)
             except OSError as error:
                 failed.append([number, errno.errorcode.get(error.errno or 0, str(error))])
         return {"failed": failed}
 
-    def _hold(self, protocol: int, address: bytes, port: int, speech: "_Speech | None") -> None:
+    def _hold(self, mss: int, protocol: int, address: bytes, port: int, speech: "_Speech | None") -> None:
         family = socket.AF_INET if len(address) == 4 else socket.AF_INET6
         handle = socket.socket(family, socket.SOCK_STREAM if protocol == _TCP else socket.SOCK_DGRAM)
         try:
@@ -102,6 +104,7 @@ class Listeners:
             reset_on_close(handle)
             handle.bind((wire.address_text(address), port))
             if protocol == _TCP:
+                handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, mss)
                 handle.listen(_BACKLOG)
                 self._watch(handle, speech)
         except OSError:

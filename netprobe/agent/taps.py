@@ -56,15 +56,17 @@ class Sight:
                 wire.integer(part, "sight.matches") for part in wire.items(each, "sight.matches", 4)
             )
             self._matches.append((offset, offset + width, mask, value))
+        self._end = max([self._tag_at + 4, *(end for _start, end, _mask, _value in self._matches)])
 
     def tag(self, buffer: bytearray, transport: int, size: int) -> "int | None":
         """The tag of the packet in `buffer`, its transport header at `transport`; None if not ours."""
         base = transport
         if self._payload:
             base += (buffer[transport + 12] >> 4) * 4  # TCP's data offset, RFC 9293 §3.1
-        at = base + self._tag_at
-        if at + 4 > size:
+        # Behind the end are the bytes of an earlier packet.
+        if base + self._end > size:
             return None
+        at = base + self._tag_at
         for start, end, mask, value in self._matches:
             if int.from_bytes(buffer[base + start : base + end], "big") & mask != value:
                 return None
@@ -202,7 +204,8 @@ class Taps:
             raise
         self._nonce, self._flows, self._sights = nonce, flows, sights
         for tap in opened:
-            self._taps.append(tap)
+            # Read last what leaves: an answer is out when the packet that it answers has been read.
+            self._taps.insert(len(self._taps) if tap.point == "left" else 0, tap)
             self._loop.watch(tap.socket.fileno(), self._reader(tap))
         return {"taps": len(opened)}
 

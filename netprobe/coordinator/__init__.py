@@ -81,6 +81,9 @@ async def _probe(crew: Crew, field: Field, muster: Muster, nursery: trio.Nursery
         sessions = Sessions(crew, field, volleys, muster, told)
         await rounds.look_closer(await sessions.hold())
     await refusals.ask_again()
+    if muster.watching:
+        # What came late, after its volley had been waited for, is evidence as well.
+        await volleys.listen(crew.names, 0)
     await state.leave()
 
 

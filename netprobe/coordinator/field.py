@@ -133,11 +133,14 @@ class Field:
         """What holds the flow's port at its destination, None where it is free or ours."""
         if flow.number in self.seen.redirected:
             return f"a redirection to port {self.seen.redirected[flow.number]}"
+        is_listening = (flow.dst_address, flow.port) in self.speeches
+        if is_listening and self.seen.answered_elsewhere(flow.number):
+            return "another program than netprobe's listener, to judge by its answer,"
         return None if flow.port is None else self.holders.get((flow.protocol, flow.dst_address, flow.port))
 
     def will_hold_session(self, flow: Flow) -> bool:
         """Whether a session is to follow the flow's SYN: as far as is known, our listener waits for it."""
-        if flow.number in self.seen.redirected:
+        if self.holder(flow) is not None:
             return False
         return self.settings.depth == "session" and (flow.dst_address, flow.port) in self.speeches
 

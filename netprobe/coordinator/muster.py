@@ -150,7 +150,7 @@ class Muster:
                     speech = field.templates.speech(application)
                 sockets[flow.dst].setdefault((flow.protocol, flow.dst_address, flow.port), speech)
         requests = {
-            name: wire.Listen(sockets=[(*where, *speech) for where, speech in theirs.items()])
+            name: wire.Listen(field.key.mss, [(*where, *speech) for where, speech in theirs.items()])
             for name, theirs in sockets.items()
         }
         listening = await self._crew.ask("listen", requests, wire.Listening, ANSWER_TIMEOUT_S)

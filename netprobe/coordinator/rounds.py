@@ -146,7 +146,7 @@ class Rounds:
         if suspects:
             await self._burst(suspects)
         # A way that loses half of all packets loses a whole burst now and then, or nothing of it.
-        await self._pattern([flow for flow in related if not self._is_whole(flow)])
+        await self._pattern([flow for flow in related if self._may_vary(flow)])
         await self.withdraw([*missing, *suspects])
 
     async def withdraw(self, flows: Sequence[Flow]) -> None:
@@ -174,7 +174,7 @@ class Rounds:
         if flows:
             await self._muster.arm_points()
             await self._burst(flows)
-            await self._pattern([flow for flow in flows if not self._is_whole(flow)])
+            await self._pattern([flow for flow in flows if self._may_vary(flow)])
             await self.withdraw(flows)
 
     async def _pattern(self, flows: Sequence[Flow]) -> None:
@@ -214,9 +214,11 @@ class Rounds:
     def _passed(self, flow: Flow, attempts: int) -> int:
         return self._field.seen.passed(flow, attempts)
 
-    def _is_whole(self, flow: Flow) -> bool:
-        made = self._field.seen.sent[flow.number] & (FIRST.mask | BURST.mask)
-        return self._passed(flow, made) == made
+    def _may_vary(self, flow: Flow) -> bool:
+        """Whether some were lost, and not by the kernel's refusal to send any."""
+        seen = self._field.seen
+        made = seen.sent[flow.number] & (FIRST.mask | BURST.mask)
+        return self._passed(flow, made) != made and seen.unsent(flow.number) & made != made
 
     @staticmethod
     def _related(flows: Sequence[Flow], lossy: Iterable[Flow]) -> list[Flow]:

@@ -70,9 +70,7 @@ class Sessions:
             if flow.port is not None:
                 what = flow.src_address, flow.port, *self._field.speeches[flow.dst_address, flow.port]
                 theirs[flow.src].setdefault(what, []).append((flow.number, flow.dst_address))
-        timeout_s = min(
-            self._field.settings.timeout_s, _SESSION_S + self._volleys.slowest_rtt_s() * _ROUND_TRIPS
-        )
+        timeout_s = _SESSION_S + self._volleys.slowest_rtt_s() * _ROUND_TRIPS
         # Every host is at both ends.
         rate = self._field.settings.rate / (2 * _PACKETS * beside)
         requests = {

@@ -19,6 +19,7 @@ from netprobe.attempts import SOURCE_PORTS, Attempts
 from netprobe.coordinator.crew import Crew
 from netprobe.coordinator.field import Craft, Field
 from netprobe.model import Family, Flow, Protocol, Refusal
+from netprobe.template import Kind
 
 LINK, KERNEL = "link", "kernel"
 """The ways out of a host: below its netfilter, or through it."""
@@ -145,11 +146,11 @@ class Volleys:
         return expected
 
     def _patience_s(self, missing: Sequence[Flow]) -> float:
-        """How long to wait for flows in all, given the round-trip times of the run so far."""
+        """How long to wait for flows in all, by the round-trip times of the run so far, if there are any."""
         if not missing:
             return 0.0
         timeout_s = self._field.settings.timeout_s
-        if self.unheard(missing):
+        if self.unheard(missing) or not self._field.seen.rtt_us:
             return timeout_s
         return min(timeout_s, _FIRST_LOOK_S + _RTT_FACTOR * self.slowest_rtt_s())
 
@@ -169,6 +170,8 @@ class Volleys:
         seen = self._field.seen
         for point, kind, masks in result.sightings:
             seen.saw(name, point, kind, masks)
+            if kind is Kind.OURS:
+                seen.saw(name, point, Kind.ACCEPT, masks)
         for kind, address, ttl, port, numbers in result.origins:
             seen.came_from(name, kind, address, ttl, numbers)
             seen.came_to(name, kind, port, numbers)

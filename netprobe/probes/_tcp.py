@@ -15,7 +15,8 @@ from netprobe.model import Family, Protocol
 from netprobe.probes._outer import packet
 from netprobe.template import Key, Kind, Match, Sight, Template
 
-_SEQUENCE, _ACKNOWLEDGEMENT, _FLAGS, _WINDOW = 4, 8, 13, 14  # RFC 9293 §3.1
+_SEQUENCE, _ACKNOWLEDGEMENT, _FLAGS, _WINDOW, _OPTIONS = 4, 8, 13, 14, 20  # RFC 9293 §3.1
+_MAXIMUM_SEGMENT_SIZE: Final = 0x0204  # its kind and length, RFC 9293 §3.2
 _FIN, _SYN, _RST, _ACK = 0x01, 0x02, 0x04, 0x10
 _STATE_FLAGS: Final = _FIN | _SYN | _RST | _ACK
 
@@ -54,6 +55,9 @@ def sights(key: Key) -> tuple[Sight, ...]:
     """
     The SYN, its SYN-ACK, the RST that refuses it, and the RSTs, ours and a kernel's, that end it half open.
 
+    A SYN-ACK of our own listener is known by its maximum segment size, which Linux writes first. Only then is
+    it sure that a session would be held with it: the port may lead to another service.
+
     A RST that answers a SYN acknowledges its sequence number plus one; one that answers a SYN-ACK carries
     that number as its own (RFC 9293 §3.5.2).
     """
@@ -64,6 +68,17 @@ def sights(key: Key) -> tuple[Sight, ...]:
             protocol=tcp,
             matches=(_flags(_STATE_FLAGS, _SYN), Match(_WINDOW, 2, 0xFFFF, key.window)),
             tag=_SEQUENCE,
+        ),
+        Sight(
+            kind=Kind.OURS,
+            protocol=tcp,
+            matches=(
+                _flags(_STATE_FLAGS, _SYN | _ACK),
+                Match(_OPTIONS, 4, 0xFFFFFFFF, _MAXIMUM_SEGMENT_SIZE << 16 | key.mss),
+            ),
+            tag=_ACKNOWLEDGEMENT,
+            minus=1,
+            answers=True,
         ),
         Sight(
             kind=Kind.ACCEPT,

@@ -46,7 +46,8 @@ def test_it_does_all_that_a_run_asks_for(version: str, interpreter: str) -> None
             assert agent.ask("arm", bench.arming())["taps"] == len(bench.arming().taps)
         address, port = lab.hosts["n2"].address(Family.IPV6), 179
         request, answer = bench.speech("bgp")
-        assert {"failed": []} == destination.ask("listen", sockets=[[6, address, port, request, answer]])
+        sockets = [[6, address, port, request, answer]]
+        assert {"failed": []} == destination.ask("listen", mss=1100, sockets=sockets)
         volleys = [
             bench.volley(probe, family, (number,), way=way)
             for number, (probe, family, _port) in enumerate(CASES)

@@ -160,7 +160,7 @@ REQUESTS: Final[dict[str, dict[str, Any]]] = {
             {"data": "AAAAAA==", "network": False, "tags": [0]},
         ],
     },
-    "listen": {"sockets": [[6, "10.77.1.11", 179, 1, 1], [17, "10.77.1.11", 4789, None, None]]},
+    "listen": {"mss": 1100, "sockets": [[6, "10.77.1.11", 179, 1, 1], [17, "10.77.1.11", 4789, None, None]]},
     "fire": {
         "rate": 5000,
         "after": 0,
@@ -305,6 +305,7 @@ def test_what_is_wrong_is_named_by_its_field(agent: Agent, verb: str) -> None:
         ("arm", ("taps", 0, "kind"), "ear", "tap.kind: expected one of packet, raw, keep"),
         ("arm", ("taps", 0, "arriving"), 0, "tap.arriving: expected true or false"),
         ("arm", ("taps", 1, "version"), 5, "tap.version: expected 4 or 6"),
+        ("listen", ("mss",), 87, "mss: expected an integer from 88 to 32767"),
         ("listen", ("sockets", 1, 0), 4, "sockets.protocol: expected 6 or 17"),
         ("listen", ("sockets", 1, 2), 0, "sockets.port: expected an integer from 1 to 65535"),
         ("listen", ("sockets", 0, 4), None, "sockets.template: expected an integer from 0 to "),

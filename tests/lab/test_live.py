@@ -214,6 +214,31 @@ def test_a_service_to_which_a_probed_port_is_redirected_is_spared(on: str) -> No
         assert "a redirection to port 1790 holds the port" in cell.judgement.detail
 
 
+AT_ANOTHER_ADDRESS: Final = """
+name: a port that leads to the same one of another address of the host
+hosts: [a, b]
+families: [ipv4]
+faults:
+  - {on: b, run: [ip, address, add, 192.0.2.77/32, dev, lo]}
+  - {on: b, type: nat, hook: prerouting, nft: "tcp dport 179 dnat ip to 192.0.2.77"}
+"""
+
+
+def test_a_service_that_answers_in_our_listeners_place_is_spared() -> None:
+    """
+    Not the port tells then, but the answer: it is none of ours.
+    """
+    with Lab(describe(AT_ANOTHER_ADDRESS)) as lab:
+        service = Service(lab, "b", "tcp,192.0.2.77,179")
+        run = probe(lab, "bgp")
+        connect(lab, "a", lab.hosts["b"].address(Family.IPV4), 179)
+
+        assert "the test itself" in service.lines.find("^accepted")
+    cell = only(run.cells, "a -> b bgp:179/ipv4")
+    assert IN_USE == Held.of(cell), evidence(cell)
+    assert cell.evidence.session is None
+
+
 def test_a_program_is_named_for_the_address_that_it_holds() -> None:
     """
     Two programs with one port: BIRD had one for each family.
