@@ -101,7 +101,8 @@ class Facts(msgspec.Struct):
     What an agent says of its host.
 
     `addresses` are (interface, address, prefix length), `links` (interface, MTU, kind), `ports` (protocol,
-    address, port, program); `time` is the host's clock in seconds since 1970.
+    address, port, program); `time` is the host's clock in seconds since 1970; `alone` is whether no other
+    agent works in the same network namespace.
     """
 
     kernel: str
@@ -116,6 +117,7 @@ class Facts(msgspec.Struct):
     links: list[tuple[str, Number, str]]
     routes: dict[str, Route]
     ports: list[tuple[int, str, int, str]]
+    alone: bool
 
     def __post_init__(self) -> None:
         """Refuse what is no address."""

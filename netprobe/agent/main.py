@@ -5,6 +5,7 @@ import errno
 import gc
 import os
 import resource
+import socket
 import sys
 import time
 
@@ -24,6 +25,8 @@ PROTOCOL = 1
 _READ_BYTES = 1 << 20
 _IDLE_S = 120.0
 """Without a word from the coordinator for so long, the connection is dead: end, rather than stay for ever."""
+_CLAIM = "\0netprobe"
+_CLAIM_TRIES, _CLAIM_PAUSE_S = 10, 0.05
 _IN_FLIGHT_S = 0.2
 """How long the packets of a run that was cut off may still arrive; its other agents end meanwhile."""
 
@@ -37,11 +40,13 @@ class Agent:
         self._taps = Taps(self._loop)
         self._listeners = Listeners(self._loop)
         self._entries = conntrack.Entries()
+        self._claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._is_claimed = False
         self._templates: list[Template] = []
         self._nonce = 0
         self._heard = time.monotonic()
         self._verbs: dict[str, Callable[[dict[str, object], Callable[[dict[str, object]], None]], None]] = {
-            "facts": lambda request, reply: reply(facts.facts(request)),
+            "facts": lambda request, reply: reply(dict(facts.facts(request), alone=self._is_alone())),
             "arm": self._arm,
             "listen": lambda request, reply: reply(self._listeners.listen(request, self._templates)),
             "fire": self._fire,
@@ -63,6 +68,23 @@ class Agent:
         finally:
             # After a `bye` there are none.
             self._entries.forget(_IN_FLIGHT_S)
+
+    def _is_alone(self) -> bool:
+        """
+        Whether no other agent works in this network namespace.
+
+        Two runs at once would take each other's listeners for services and each other's conntrack entries for
+        tunnels. An abstract name belongs to the namespace, and goes with the process that holds it.
+        """
+        for _ in range(_CLAIM_TRIES):
+            with contextlib.suppress(OSError):
+                if not self._is_claimed:
+                    self._claim.bind(_CLAIM)
+                self._is_claimed = True
+                return True
+            # The agent of a run that has just ended may still be about to.
+            time.sleep(_CLAIM_PAUSE_S)
+        return False
 
     def _watchdog(self) -> None:
         idle = time.monotonic() - self._heard

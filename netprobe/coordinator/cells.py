@@ -158,8 +158,8 @@ def _state(field: Field, flow: Flow, opposites: dict[tuple[object, ...], Flow]) 
     if opposite is None or not (_arrived(field, opposite, INTERFACE) or _arrived(field, opposite, SOCKET)):
         return ""
     # In this run, or in an earlier one: devices between remember for minutes, and cannot be made to forget.
-    when = "came through first" if field.is_second(flow) else "comes through as well"
-    return f"the opposite direction {when}, and a stateful device between may remember it"
+    when = "first" if field.is_second(flow) else "as well"
+    return f"packets the other way crossed the path {when}, and a stateful device between may remember them"
 
 
 def _arrived(field: Field, flow: Flow, point: str) -> int:

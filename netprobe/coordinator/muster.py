@@ -42,6 +42,9 @@ class Muster:
         for name, facts in self._facts.items():
             self._check_privileges(name, facts)
             self._check_addresses(name, facts)
+            if not facts.alone:
+                reason = f"another netprobe run is at work on {name}, or it is listed twice: wait or correct"
+                self._field.exclude(self._field.ending_at[name], reason)
 
     def _check_privileges(self, name: str, facts: wire.Facts) -> None:
         lacking = [word for bit, word in _CAPABILITY_NAMES.items() if not facts.capabilities >> bit & 1]
