@@ -8,7 +8,7 @@ by pairs of kinds, and a thousand hosts of which one was probed cost no more tha
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -18,8 +18,8 @@ from netprobe.probes import Probe
 
 Kind = tuple[frozenset[Role], frozenset[Family]]
 Pair = tuple[str, str]
-Differ = Callable[[Host, Host, Family], bool]
-"""Whether two hosts are in different subnets of a family, and so need what is needed only there."""
+Differ = Callable[[str, str, str, str], bool]
+"""Whether two hosts, each a name and an address, are in different subnets."""
 
 _IMPOSSIBLE: Final = -1
 
@@ -60,9 +60,14 @@ class Gaps:
 
     def __init__(self, hosts: Sequence[Host], wants: Iterable[Want]) -> None:
         self._hosts = {host.name: host for host in hosts}
-        self._kinds = {host.name: _kind(host) for host in hosts}
+        kinds = [_kind(host) for host in hosts]
+        # Small numbers: they are looked up for each pair of hosts.
+        self._kind_of = list(dict.fromkeys(kinds))
+        numbers = {kind: number for number, kind in enumerate(self._kind_of)}
+        self._kinds = {host.name: numbers[kind] for host, kind in zip(hosts, kinds, strict=True)}
         self._sizes = Counter(self._kinds.values())
-        self._needed: dict[tuple[int, Kind, Kind], int] = {}
+        self._between_kinds: dict[tuple[int, int], tuple[int, ...] | Gap] = {}
+        self._needed: dict[tuple[int, int, int], int] = {}
         self._wants = list(wants)
         self._pairs: list[set[Pair]] = []
         self.not_probed = 0
@@ -71,7 +76,7 @@ class Gaps:
         for number, want in enumerate(self._wants):
             flows, impossible = self._count(number)
             if flows > want.probed:
-                needed = flows if want.differ is None else sum(self._where_different(number))
+                needed = flows if want.differ is None else self._where_different(number)
                 self.not_probed += max(0, needed - want.needed)
             self.impossible += impossible
             if impossible:
@@ -94,17 +99,45 @@ class Gaps:
         """What is not known of a pair."""
         if not self or src == dst:
             return None
-        found = None
-        for number in range(len(self._wants)):
-            needed = self._between(number, self._kinds[src], self._kinds[dst])
-            if needed == _IMPOSSIBLE:
-                return Gap.IMPOSSIBLE
-            is_probed = not needed or (src, dst) in self._pairs[number]
+        kinds = self._kinds[src], self._kinds[dst]
+        if kinds not in self._between_kinds:
+            self._between_kinds[kinds] = self._of_kinds(*kinds)
+        wants = self._between_kinds[kinds]
+        if isinstance(wants, Gap):
+            return wants
+        for number in wants:
+            is_probed = (src, dst) in self._pairs[number]
             if not is_probed and self._different(number, self._hosts[src], self._hosts[dst]):
-                found = Gap.NOT_PROBED
-        return found
+                return Gap.NOT_PROBED
+        return None
 
-    def _is_end(self, own: Kind, *, source: bool) -> bool:
+    @property
+    def signature(self) -> object:
+        """What two modes of a run have in common only if they have the same gaps."""
+        if not self:
+            return ()
+        numbers = range(len(self._wants))
+        return frozenset(
+            (
+                self._wants[number].differ is None,
+                frozenset(self._pairs[number]),
+                tuple(
+                    min(1, self._between(number, source, destination))
+                    for source in self._sizes
+                    for destination in self._sizes
+                ),
+            )
+            for number in numbers
+        )
+
+    def _of_kinds(self, source: int, destination: int) -> tuple[int, ...] | Gap:
+        """Which wants there are between hosts of two kinds, if none of them is impossible."""
+        needed = [self._between(number, source, destination) for number in range(len(self._wants))]
+        if _IMPOSSIBLE in needed:
+            return Gap.IMPOSSIBLE
+        return tuple(number for number, flows in enumerate(needed) if flows)
+
+    def _is_end(self, own: int, *, source: bool) -> bool:
         """Whether something is needed from (or to) a host of a kind, by a host other than itself."""
         return any(
             self._between(number, own, other) if source else self._between(number, other, own)
@@ -113,18 +146,17 @@ class Gaps:
             if hosts > (other == own)
         )
 
-    def _between(self, number: int, source: Kind, destination: Kind) -> int:
+    def _between(self, number: int, source: int, destination: int) -> int:
         """How many flows hosts of two kinds need."""
         key = number, source, destination
         if key not in self._needed:
+            (from_roles, here), (to_roles, there) = self._kind_of[source], self._kind_of[destination]
             fitting = [
                 (probe, flows)
                 for probe, flows in self._wants[number].alike
-                if probe.between[0] in source[0] and probe.between[1] in destination[0]
+                if probe.between[0] in from_roles and probe.between[1] in to_roles
             ]
-            needed = sum(
-                flows * len(source[1] & destination[1] & set(probe.families)) for probe, flows in fitting
-            )
+            needed = sum(flows * len(here & there & set(probe.families)) for probe, flows in fitting)
             self._needed[key] = _IMPOSSIBLE if fitting and not needed else needed
         return self._needed[key]
 
@@ -139,20 +171,32 @@ class Gaps:
                 impossible += pairs * (each == _IMPOSSIBLE)
         return flows, impossible
 
-    def _where_different(self, number: int) -> Iterator[int]:
-        for src, source in self._kinds.items():
-            for dst, destination in self._kinds.items():
-                if src != dst and self._between(number, source, destination) > 0:
-                    yield self._different(number, self._hosts[src], self._hosts[dst])
+    def _where_different(self, number: int) -> int:
+        """How many flows are needed where only different subnets need them."""
+        want, needed = self._wants[number], 0
+        for probe, flows in want.alike:
+            for family in probe.families:
+                ends = [
+                    (host.name, address, host.roles)
+                    for host in self._hosts.values()
+                    if (address := host.address(family)) is not None
+                ]
+                destinations = [end for end in ends if probe.between[1] in end[2]]
+                for src, here, roles in ends:
+                    if probe.between[0] in roles:
+                        needed += flows * sum(
+                            dst != src and (want.differ is None or want.differ(src, here, dst, there))
+                            for dst, there, _roles in destinations
+                        )
+        return needed
 
-    def _different(self, number: int, src: Host, dst: Host) -> int:
+    def _different(self, number: int, src: Host, dst: Host) -> bool:
         want = self._wants[number]
-        return sum(
-            flows
-            for probe, flows in want.alike
+        return want.differ is None or any(
+            want.differ(src.name, here, dst.name, there)
+            for probe, _flows in want.alike
             for family in probe.families
-            if src.address(family) and dst.address(family)
-            if want.differ is None or want.differ(src, dst, family)
+            if (here := src.address(family)) and (there := dst.address(family))
         )
 
 

@@ -25,7 +25,7 @@ import msgspec
 
 from netprobe import mesh
 from netprobe.gaps import Gap, Gaps, Want
-from netprobe.model import Cell, Family, Flow, Host, Run, Verdict, severity
+from netprobe.model import Cell, Flow, Run, Verdict, severity
 from netprobe.probes import Probe, registry
 
 
@@ -240,23 +240,18 @@ class _Subnets:
 
     def differ(self, flow: Flow) -> bool:
         """Whether the two ends of a flow need a route between them; an unknown network counts as another."""
-        return self._differ(flow.src, flow.src_address, flow.dst, flow.dst_address)
+        return self.are_different(flow.src, flow.src_address, flow.dst, flow.dst_address)
 
-    def are_different(self, src: Host, dst: Host, family: Family) -> bool:
-        """The same of two hosts between which there may be no flow."""
-        here, there = src.address(family), dst.address(family)
-        return here is None or there is None or self._differ(src.name, here, dst.name, there)
-
-    def _differ(self, src: str, here: str, dst: str, there: str) -> bool:
+    def are_different(self, src: str, here: str, dst: str, there: str) -> bool:
+        """The same of two hosts between which there may be no flow, each a name and an address."""
         return not (self._reaches(src, here, there) and self._reaches(dst, there, here))
 
     def _reaches(self, host: str, own: str, other: str) -> bool:
         there = self._address(other)
-        number = int(there)
-        return any(
-            there.version == version and number & mask == network
-            for version, mask, network in self._home(host, own)
-        )
+        for version, mask, network in self._home(host, own):
+            if there.version == version and int(there) & mask == network:
+                return True
+        return False
 
     def _home(self, host: str, own: str) -> list[tuple[int, int, int]]:
         """The networks of a host's own address, each as version, mask and number."""

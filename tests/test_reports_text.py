@@ -146,6 +146,19 @@ def test_what_a_mode_needs_and_was_not_probed_has_a_glyph_and_a_line() -> None:
     assert text.endswith("\nnone: 2 of 6 needed flows probed, all open\n")
 
 
+def test_modes_with_the_same_gaps_share_their_matrix_and_others_do_not() -> None:
+    """What was not probed is part of the picture, and so is what cannot be."""
+    dual = hosts("abc", dual=True)
+    some = (*dual[:2], msgspec.structs.replace(dual[2], addresses=dual[2].addresses[1:]))
+    whole = run(Inventory(hosts=some))
+    cells = tuple(cell for cell in whole.cells if "a" in (cell.flow.src, cell.flow.dst))
+    text = rendered(msgspec.structs.replace(whole, cells=cells))
+
+    assert "none, vxlan, wireguard, flannel\n" in text
+    assert "ipip, ipip-crosssubnet\n" not in text
+    assert "ipip: BGP and IP-in-IP between all nodes\n" in text
+
+
 def test_what_cannot_be_for_lack_of_addresses_is_impossible() -> None:
     """A host without IPv4 has no IP-in-IP, and the mode is not usable as it is."""
     dual = hosts("abc", dual=True)

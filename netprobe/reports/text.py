@@ -8,7 +8,6 @@ cause, and the matrices they make up.
 
 from __future__ import annotations
 
-import itertools
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -31,7 +30,6 @@ _MANY: Final = 12
 """So many groups, routes or hosts are listed; the rest is counted, unless everything was asked for."""
 
 _FEW_ROUTES: Final = 4
-_COMPARED: Final = 100
 _LIST_WIDTH: Final = 60
 _INDENT: Final = "   "
 _NOTHING_NEEDED: Final = "nothing to probe, all hosts share a subnet"
@@ -356,13 +354,9 @@ def _alike(results: Iterable[ModeResult]) -> list[list[ModeResult]]:
     for result in results:
         matrix: Matrix = result.matrix
         verdicts = frozenset((pair, square.verdict) for pair, square in matrix.squares.items())
-        gaps: object = ()
-        if matrix.gaps:
-            # Of a large cluster it is not worth the time to compare all pairs.
-            pairs = itertools.product(matrix.sources, matrix.destinations)
-            is_small = len(matrix.sources) <= _COMPARED
-            gaps = tuple(matrix.gap(*pair) for pair in pairs) if is_small else result.mode.needs
-        groups.setdefault((matrix.sources, matrix.destinations, verdicts, gaps), []).append(result)
+        groups.setdefault((matrix.sources, matrix.destinations, verdicts, matrix.gaps.signature), []).append(
+            result
+        )
     return list(groups.values())
 
 
