@@ -154,8 +154,8 @@ def test_modes_with_the_same_gaps_share_their_matrix_and_others_do_not() -> None
     cells = tuple(cell for cell in whole.cells if "a" in (cell.flow.src, cell.flow.dst))
     text = rendered(msgspec.structs.replace(whole, cells=cells))
 
-    assert "none, vxlan, wireguard, flannel\n" in text
-    assert "ipip, ipip-crosssubnet\n" not in text
+    assert "none, vxlan, wireguard, flannel, typha" in text
+    assert "none, ipip" not in text
     assert "ipip: BGP and IP-in-IP between all nodes\n" in text
 
 
