@@ -21,8 +21,8 @@ from netprobe.attempts import (
 )
 from netprobe.coordinator.field import Field
 from netprobe.evidence import fates, first_look, refusals, session_fates, unsendable
-from netprobe.model import RATIONED, Cell, Evidence, Fates, Flow, Judgement, Seen, Session
-from netprobe.observations import ANSWERED, CONNECTED, INTERFACE, SOCKET
+from netprobe.model import RATIONED, Cell, Evidence, Fates, Flow, Judgement, Protocol, Seen, Session
+from netprobe.observations import ANSWERED, CONNECTED, INTERFACE, LEFT, SOCKET
 from netprobe.template import Kind
 from netprobe.verdict import judge
 
@@ -201,6 +201,13 @@ def _rtt_ms(field: Field, flow: Flow) -> float | None:
     return round(rtt_us / 1000, 3) if rtt_us else None
 
 
+def _is_ignored(field: Field, flow: Flow) -> bool:
+    """Whether SYNs came to the destination's socket, and nothing ever left in answer."""
+    seen, number = field.seen, flow.number
+    answers = (seen.at(point, kind)[number] for point in (LEFT, SOCKET) for kind in (Kind.ACCEPT, Kind.RST))
+    return bool(seen.at(SOCKET, Kind.PROBE)[number]) and not any(answers)
+
+
 def _notes(field: Field, flow: Flow) -> Iterable[str]:
     nat = field.seen.nat.get(flow.number)
     if nat:
@@ -210,6 +217,9 @@ def _notes(field: Field, flow: Flow) -> Iterable[str]:
     holder = field.holder(flow)
     if holder:
         yield f"{holder} holds the port"
+        if flow.protocol is Protocol.TCP and _is_ignored(field, flow):
+            # What drops a SYN in silence in the name of a program: linux/net/ipv4/tcp_ipv4.c.
+            yield "it may want what a probe does not bring (TCP MD5, TTL security), or its queue is full"
     if field.too_late(flow):
         yield "gets further after the opposite direction has been through: a device between remembers it"
     if flow.number in field.unasked:

@@ -21,7 +21,7 @@ import pytest
 
 from netprobe.lab import Lab, describe
 from netprobe.lab.expectations import label
-from netprobe.model import Caveat, Family, Run, Verdict
+from netprobe.model import Caveat, Family, Run, Segment, Verdict
 from netprobe.plan import Settings
 from tests.lab.probing import Held, evidence, held, only, probe
 
@@ -212,6 +212,34 @@ def test_a_service_to_which_a_probed_port_is_redirected_is_spared(on: str) -> No
         assert IN_USE == Held.of(cell), evidence(cell)
         assert cell.evidence.session is None
         assert "a redirection to port 1790 holds the port" in cell.judgement.detail
+
+
+_PICKY: Final = """
+import socket, struct, sys
+held = socket.create_server((sys.argv[1], 179))
+peer = socket.inet_aton(sys.argv[2])
+# struct tcp_md5sig, linux/include/uapi/linux/tcp.h: an address, flags and prefix, the key's length, the key.
+address = struct.pack("=HH4s120x", socket.AF_INET, 0, peer)
+held.setsockopt(socket.IPPROTO_TCP, 14, address + struct.pack("=BBHI80s", 0, 0, 6, 0, b"secret"))
+print("ready", flush=True)
+held.accept()
+print("accepted", flush=True)
+"""
+
+
+def test_a_service_that_ignores_syns_without_its_signature_is_told_from_a_firewall() -> None:
+    """
+    A BGP session with a password (RFC 2385): its kernel drops what is not signed, in silence.
+    """
+    with Lab(describe(TWO)) as lab:
+        there, here = (lab.hosts[name].address(Family.IPV4) for name in ("b", "a"))
+        process = lab.popen("b", [sys.executable, "-c", _PICKY, there, here], stdout=subprocess.PIPE)
+        Lines(process.stdout).find("^ready$")
+        cell = only(probe(lab, "bgp").cells, "a -> b bgp:179/ipv4")
+
+    assert (Verdict.FILTERED, Segment.DESTINATION_EGRESS) == (cell.judgement.verdict, cell.judgement.segment)
+    assert (Caveat.PORT_IN_USE,) == cell.judgement.caveats
+    assert "it may want what a probe does not bring (TCP MD5, TTL security)" in cell.judgement.detail
 
 
 AT_ANOTHER_ADDRESS: Final = """
