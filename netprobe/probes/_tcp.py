@@ -17,6 +17,9 @@ from netprobe.template import Key, Kind, Match, Sight, Template
 
 _SEQUENCE, _ACKNOWLEDGEMENT, _FLAGS, _WINDOW, _OPTIONS = 4, 8, 13, 14, 20  # RFC 9293 §3.1
 _MAXIMUM_SEGMENT_SIZE: Final = 0x0204  # its kind and length, RFC 9293 §3.2
+# Where Linux's options have the timestamp and its echo, behind MSS and SACK permitted (RFC 7323 §3.2).
+_TIMESTAMP_KIND, _TIMESTAMP, _ECHO = 26, 28, 32
+_TIMESTAMPS: Final = Match(_TIMESTAMP_KIND, 2, 0xFFFF, 0x080A)
 _FIN, _SYN, _RST, _ACK = 0x01, 0x02, 0x04, 0x10
 _STATE_FLAGS: Final = _FIN | _SYN | _RST | _ACK
 
@@ -25,13 +28,14 @@ def syn(family: Family, port: int | None, key: Key) -> Template:
     """
     `Probe.packet` of every TCP probe: a SYN with the options that Linux sends.
 
-    Its sequence number is the tag, its window the run's mark.
+    Its sequence number is the tag, its window the run's mark. Some firewalls change sequence numbers on their
+    way (and acknowledgements on theirs back), so its timestamp is the tag as well, which is echoed.
     """
     from scapy.layers.inet import TCP
 
     options = [("MSS", 1460), ("SAckOK", b""), ("Timestamp", (1, 0)), ("NOP", None), ("WScale", 7)]
     segment = TCP(sport=1, dport=port, seq=0, flags="S", window=key.window, options=options)
-    return packet(family, Protocol.TCP, segment, tags=(_SEQUENCE,), source_port=True)
+    return packet(family, Protocol.TCP, segment, tags=(_SEQUENCE, _TIMESTAMP), source_port=True)
 
 
 def withdrawal(family: Family, port: int | None, key: Key) -> Template:
@@ -86,6 +90,19 @@ def sights(key: Key) -> tuple[Sight, ...]:
             matches=(_flags(_STATE_FLAGS, _SYN | _ACK),),
             tag=_ACKNOWLEDGEMENT,
             minus=1,
+            answers=True,
+        ),
+        Sight(
+            kind=Kind.PROBE,
+            protocol=tcp,
+            matches=(_flags(_STATE_FLAGS, _SYN), Match(_WINDOW, 2, 0xFFFF, key.window), _TIMESTAMPS),
+            tag=_TIMESTAMP,
+        ),
+        Sight(
+            kind=Kind.ACCEPT,
+            protocol=tcp,
+            matches=(_flags(_STATE_FLAGS, _SYN | _ACK), _TIMESTAMPS),
+            tag=_ECHO,
             answers=True,
         ),
         Sight(
