@@ -310,9 +310,7 @@ def test_an_ip_in_ip_packet_ends_at_the_first_host_that_unwraps_it() -> None:
     assert 3 == inner.payload.type
     assert inner.src.startswith(TEST_NETS)
     assert inner.dst.startswith(TEST_NETS)
-    assert bytes(whole)[20:40] == bytes(
-        IP(src=inner.src, dst=inner.dst, ttl=1, id=0, proto=1, len=inner.len)
-    )
+    assert bytes(whole)[20:40] == bytes(IP(src=inner.src, dst=inner.dst, ttl=1, id=0, proto=1, len=inner.len))
     assert whole.len == 20 + inner.len == len(packet.data)
 
 
