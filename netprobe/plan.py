@@ -69,7 +69,7 @@ def first_look(settings: Settings, flows: int, hosts: int) -> FirstLook:
         several=Attempts(FIRST.first, several),
         # Half as many: all flows of a source together tell a chain that loses some.
         leaving=Attempts(OUTPUT.first, max(1, min(OUTPUT.total, several // 2))),
-        fresh=FRESH_PORT,
+        fresh=Attempts(FRESH_PORT.first, max(1, min(FRESH_PORT.total, several // 4))),
     )
 
 
