@@ -57,6 +57,8 @@ for command in (run, demo, inventory, completion):
 
 def main() -> None:
     """Run the command line of this process and exit."""
+    # A script's background jobs are started with SIGINT ignored; what follows comes by way of it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for request in (signal.SIGTERM, signal.SIGHUP):
         # Who asks in another way gets the same end as by Ctrl-C; nohup's wish stands.
         if signal.getsignal(request) is signal.SIG_DFL:
