@@ -1073,7 +1073,7 @@ def test_ctrl_c_in_the_middle_of_a_run_leaves_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("request_", [signal.SIGTERM, signal.SIGHUP], ids=lambda each: each.name)
 def test_a_demo_that_is_asked_to_end_takes_its_network_away(request_: signal.Signals) -> None:
     """
-    As by Ctrl-C; that no namespace is left is looked after for every test. Scripts start it in the background.
+    As by Ctrl-C, also as a script's background job. That no namespace is left is looked after for every test.
     """
     command = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", sys.executable, "-m", "netprobe.cli", "demo", "-v"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
