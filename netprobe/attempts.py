@@ -46,9 +46,10 @@ FRESH_MASK: Final = FRESH_PORT.mask | FRESH_PORT_WATCHED.mask
 CONFIRM_MASK: Final = BURST.mask | PATTERN.mask | SLOW.mask
 ARRIVALS_MASK: Final = FIRST.mask | CONFIRM_MASK
 
-SOURCE_PORTS: Final = (32768, 28232)
+SOURCE_PORTS: Final = (32768, 19000)
 """
-The first, and how many: those that real traffic has (net.ipv4.ip_local_port_range, VXLAN's as well).
+The first, and how many: some that real traffic has (net.ipv4.ip_local_port_range, VXLAN's as well).
 
-Filters without a memory let answers back to these, and not always to others.
+Filters without a memory let answers back to these, and not always to others. They end below WireGuard's
+51820: a rule about that port must not meet another probe.
 """

@@ -25,6 +25,7 @@ from netprobe.bpf import Direction
 from netprobe.coordinator.field import Field
 from netprobe.icmp import Quote
 from netprobe.lab import Lab, describe
+from netprobe.attempts import SOURCE_PORTS
 from netprobe.model import Family, Host, Inventory, Protocol, Role, Segment, Verdict, Word
 from netprobe.plan import Settings
 from netprobe.probes import Probe, registry
@@ -562,6 +563,15 @@ HOSTS: Final = tuple(
     Host(name=name, addresses=(f"10.0.0.{place}", f"fd00::{place}"), roles=(Role.NODE,))
     for place, name in enumerate("abc", 1)
 )
+
+
+def test_no_probe_leaves_from_a_port_that_another_goes_to() -> None:
+    """
+    A rule about WireGuard's source port must not meet a VXLAN packet.
+    """
+    first, span = SOURCE_PORTS
+
+    assert not [port for probe in registry().values() for port in probe.ports if first <= port < first + span]
 
 
 @pytest.mark.usefixtures("with_example")
