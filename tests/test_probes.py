@@ -21,11 +21,11 @@ from scapy.layers.vxlan import VXLAN
 from scapy.packet import Packet
 
 from netprobe import bpf, coordinator, inventory, plan, probes
+from netprobe.attempts import SOURCE_PORTS
 from netprobe.bpf import Direction
 from netprobe.coordinator.field import Field
 from netprobe.icmp import Quote
 from netprobe.lab import Lab, describe
-from netprobe.attempts import SOURCE_PORTS
 from netprobe.model import Family, Host, Inventory, Protocol, Role, Segment, Verdict, Word
 from netprobe.plan import Settings
 from netprobe.probes import Probe, registry
