@@ -126,8 +126,12 @@ def refusals(seen: Observations, flow: Flow, heard: int) -> tuple[Refusal, ...]:
     """The refusals of these attempts of a flow that were heard, loudest first."""
     number = flow.number
     found: Counter[tuple[Word, str, str]] = Counter()
+    came = seen.at(INTERFACE, Kind.PROBE)[number] | seen.at(SOCKET, Kind.PROBE)[number]
     for refused in seen.refused.get(number, ()):
-        if refused.attempts & heard:
+        # A destination that hears of an answer which it cannot have sent hears of a firewall's reset in its
+        # name, which another rule has refused in turn.
+        spoken = refused.attempts & heard & (came if refused.listener == flow.dst else ~0)
+        if spoken:
             found[refused.refusal.word, refused.refusal.by, refused.refusal.reason] += refused.refusal.count
     for name, mask in seen.errors.get(number, {}).items():
         if name in _ERRNO_WORDS and mask & heard:
