@@ -7,17 +7,12 @@ Computed from what the scenarios expect; that it is found is proven by `test_sce
 from __future__ import annotations
 
 from itertools import product
-from pathlib import Path
-from typing import Final
 
 import pytest
 
-from netprobe import plan
-from netprobe.lab import Lab
 from netprobe.model import Answer, Family, Fate, Protocol, Seen, Segment, Verdict, Word
 from netprobe.verdict import outcome
-
-SCENARIOS: Final = sorted((Path(__file__).parents[1] / "scenarios").glob("*.yaml"))
+from tests.described import PROTOCOLS, SCENARIOS, shown
 
 Said = tuple[Verdict, Segment | None]
 
@@ -34,25 +29,11 @@ def _can_be_said(protocol: Protocol) -> set[Said]:
 
 
 def _is_said(protocol: Protocol, family: Family) -> set[Said]:
-    labs = [Lab.from_file(path) for path in SCENARIOS]
-    return {
-        lab.expectations.of(flow)
-        for lab in labs
-        for flow in plan.flows(lab.inventory())
-        if (flow.protocol, flow.family) == (protocol, family)
-    }
+    cells = (cell for cell in shown(SCENARIOS) if cell[2:] == (protocol, family))
+    return {(verdict, segment) for verdict, segment, *_ in cells}
 
 
-@pytest.mark.parametrize(
-    ("protocol", "family"),
-    [
-        (Protocol.TCP, Family.IPV4),
-        (Protocol.TCP, Family.IPV6),
-        (Protocol.UDP, Family.IPV4),
-        (Protocol.UDP, Family.IPV6),
-        (Protocol.IPIP, Family.IPV4),
-    ],
-)
+@pytest.mark.parametrize(("protocol", "family"), PROTOCOLS)
 def test_every_verdict_at_every_segment_is_some_scenarios_doing(protocol: Protocol, family: Family) -> None:
     """
     By a real firewall, a real route or a real proxy; `untested` alone is no network's doing.

@@ -14,17 +14,14 @@ from typing import Final
 import pytest
 import trio
 
-import netprobe.lab
 from netprobe import coordinator
 from netprobe.lab import Lab
 from netprobe.model import Run
 from netprobe.plan import Settings
+from tests.described import DEMO, SCENARIOS
 from tests.lab.probing import held, wrong
 
-PATHS: Final = [
-    *sorted((Path(__file__).parents[1] / "scenarios").glob("*.yaml")),
-    Path(netprobe.lab.__file__).with_name("demo.yaml"),
-]
+PATHS: Final = [*SCENARIOS, DEMO]
 AT_A_TIME: Final = 6
 _RUNS: Final = 2
 

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
-from typing import Final
 
 import pytest
 
-import netprobe.lab
 from netprobe import plan
 from netprobe.lab import Lab, describe_file
 from netprobe.model import Family, Protocol, Role, Segment, Verdict
-
-SCENARIOS: Final = sorted((Path(__file__).parents[1] / "scenarios").glob("*.yaml"))
-DEMO: Final = Path(netprobe.lab.__file__).with_name("demo.yaml")
-
-
-def _shown(paths: Iterable[Path]) -> set[tuple[Verdict, Segment | None, Protocol, Family]]:
-    """What the cells of these labs hold."""
-    labs = [Lab.from_file(path) for path in paths]
-    flows = ((lab, flow) for lab in labs for flow in plan.flows(lab.inventory()))
-    return {(*lab.expectations.of(flow), flow.protocol, flow.family) for lab, flow in flows}
+from tests.described import DEMO, PROTOCOLS, SCENARIOS, shown
 
 
 @pytest.mark.lab
@@ -47,19 +35,10 @@ def test_a_scenario_is_one_fact(path: Path) -> None:
     assert 1 == names.count(describe_file(path).name)
 
 
-@pytest.mark.parametrize(
-    ("protocol", "family"),
-    [
-        (Protocol.TCP, Family.IPV4),
-        (Protocol.TCP, Family.IPV6),
-        (Protocol.UDP, Family.IPV4),
-        (Protocol.UDP, Family.IPV6),
-        (Protocol.IPIP, Family.IPV4),
-    ],
-)
+@pytest.mark.parametrize(("protocol", "family"), PROTOCOLS)
 def test_the_scenarios_show_every_verdict_and_every_segment(protocol: Protocol, family: Family) -> None:
     """`untested` is no network's doing, and only TCP has answers that can be lost."""
-    cells = [cell for cell in _shown(SCENARIOS) if cell[2:] == (protocol, family)]
+    cells = [cell for cell in shown(SCENARIOS) if cell[2:] == (protocol, family)]
     verdicts, segments = set(Verdict) - {Verdict.UNTESTED}, set(Segment)
     if protocol is not Protocol.TCP:
         verdicts -= {Verdict.CLOSED, Verdict.INTERCEPTED}
@@ -92,7 +71,7 @@ def test_no_two_faults_of_the_demo_meet_in_a_cell() -> None:
 
 def test_the_demo_shows_every_kind_of_loss() -> None:
     """Most verdicts, most segments, every protocol, both families."""
-    shown = _shown([DEMO])
+    cells = shown([DEMO])
 
     assert {
         Verdict.OPEN,
@@ -100,5 +79,5 @@ def test_the_demo_shows_every_kind_of_loss() -> None:
         Verdict.REJECTED,
         Verdict.UNREACHABLE,
         Verdict.DEGRADED,
-    } == {verdict for verdict, *_ in shown}
-    assert set(Segment) - {Segment.SOURCE_INGRESS} == {segment for _, segment, *_ in shown} - {None}
+    } == {verdict for verdict, *_ in cells}
+    assert set(Segment) - {Segment.SOURCE_INGRESS} == {segment for _, segment, *_ in cells} - {None}
