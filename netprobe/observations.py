@@ -8,7 +8,7 @@ for each attempt, in lists that a flow's number indexes, and put together as evi
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -46,7 +46,6 @@ class SessionResult(msgspec.Struct, frozen=True, gc=False):
     error: str
     rtt_us: int
     retransmissions: int
-    port: int
     tapped: bool
 
 
@@ -59,10 +58,10 @@ class Observations:
 
     `sent` has the attempts handed to the kernel; `errors` those that it refused, by errno's name. `nat` is
     the source address that a flow arrived with where that is not its own, `redirected` the port that it
-    arrived at where that is not its own, `rst_ttl` the TTL of the RST that
-    came back, `elsewhere` the hosts that a flow was delivered to although it was meant for another.
-    `served` are the attempts of sessions whose request came through, `resent` the flows whose answer was
-    sent again, `words` how many refusals each host has heard.
+    arrived at where that is not its own, `rst_ttl` the TTL of the RST that came back, `elsewhere` the hosts
+    that a flow was delivered to although it was meant for another. `served` are the attempts of sessions
+    whose request came through, `resent` the flows whose answer was sent again, `words` how many refusals each
+    host has heard.
     """
 
     def __init__(self, flows: Sequence[Flow]) -> None:
@@ -88,8 +87,10 @@ class Observations:
             masks = self._masks[point, kind] = [0] * len(self._flows)
         return masks
 
-    def saw(self, host: str, point: str, kind: Kind, masks: Iterable[tuple[int, int]]) -> None:
-        """Note what a host saw at a point."""
+    def saw(self, host: str, point: str, kind: Kind, masks: Collection[tuple[int, int]]) -> None:
+        """Note what a host saw at a point; what is OURS is an ACCEPT."""
+        if kind is Kind.OURS:
+            self.saw(host, point, Kind.ACCEPT, masks)
         known = self.at(point, kind)
         leaves = point == LEFT
         if leaves == (kind in _FROM_SOURCE):
@@ -109,20 +110,20 @@ class Observations:
     def _ends(self, number: int, host: str) -> bool:
         return number < len(self._flows) and self._flows[number].dst == host
 
-    def came_from(self, host: str, kind: Kind, address: str, ttl: int, numbers: Iterable[int]) -> None:
-        """Note the source address and the TTL of what arrived at a host."""
+    def came_from(
+        self, host: str, kind: Kind, address: str, ttl: int, port: int, numbers: Iterable[int]
+    ) -> None:
+        """Note the source address and the TTL of what arrived at a host, and the port that probes came to."""
         if kind is Kind.PROBE:
             for number in numbers:
-                if self._ends(number, host) and self._flows[number].src_address != address:
-                    self.nat[number] = address
+                if self._ends(number, host):
+                    flow = self._flows[number]
+                    if flow.src_address != address:
+                        self.nat[number] = address
+                    if flow.port not in (port, None):
+                        self.redirected[number] = port
         elif kind is Kind.RST:
             self.rst_ttl.update((number, ttl) for number in numbers if self._begins(number, host))
-
-    def came_to(self, host: str, kind: Kind, port: int, numbers: Iterable[int]) -> None:
-        """Note the port that probes came to at a host."""
-        for number in numbers if kind is Kind.PROBE else ():
-            if self._ends(number, host) and self._flows[number].port not in (port, None):
-                self.redirected[number] = port
 
     def took(self, host: str, rtts: Iterable[tuple[int, int]]) -> None:
         """

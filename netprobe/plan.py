@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from netprobe import mesh, modes
 from netprobe.attempts import FIRST, FRESH_PORT, OUTPUT, Attempts
@@ -14,6 +14,9 @@ from netprobe.template import MAX_FLOWS
 __all__ = ["FirstLook", "Settings", "Share", "first_look", "flows", "probes", "shares", "usual_count"]
 
 _FEWEST, _FIRST_ROUND_PACKETS = 3, 2000
+
+SESSION_PACKETS: Final = 8
+"""Of both ends together: three to open, one each for request and answer, three to close; about."""
 
 
 def probes(inventory: Inventory) -> list[Probe]:

@@ -199,9 +199,9 @@ class Connect(msgspec.Struct):
 
 
 class Connected(msgspec.Struct):
-    """Results: (flow, stage, errno's name, round-trip time in microseconds, retransmissions, source port)."""
+    """Results: (flow, stage, errno's name, round-trip time in microseconds, retransmissions)."""
 
-    results: list[tuple[Number, Literal[0, 1, 2], str, Count, Count, Number]]
+    results: list[tuple[Number, Literal[0, 1, 2], str, Count, Count]]
 
 
 class Conntrack(msgspec.Struct):

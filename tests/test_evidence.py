@@ -423,7 +423,7 @@ def test_a_reset_by_somebody_unknown_tells_its_ttl() -> None:
     That is all there is to tell a router's RST from the destination's.
     """
     seen = seen_of(TCP, *GOES[:1], *RESETS[1:])
-    seen.came_from("a", RST, B, 62, [TCP.number])
+    seen.came_from("a", RST, B, 62, 0, [TCP.number])
     (refusal,) = refusals(seen, TCP, ARRIVALS_MASK)
 
     assert "TCP reset in the destination's name (TTL 62 on arrival)" == refusal.reason
@@ -471,7 +471,7 @@ def sessions(
     """Three sessions that ended alike."""
     seen = Observations(FLOWS)
     seen.sessions[TCP.number] = [
-        SessionResult(attempt, stage, error, 100, 0, 40000, tapped) for attempt in (1, 2, 3)
+        SessionResult(attempt, stage, error, 100, 0, tapped) for attempt in (1, 2, 3)
     ]
     for host, point, kind in sightings:
         seen.saw(host, point, kind, [(TCP.number, 0b1110)])

@@ -111,12 +111,12 @@ def _says_everything(seen: Observations, host: str, numbers: Iterable[int]) -> N
         for kind in Kind:
             seen.saw(host, point, kind, masks)
     for kind in Kind:
-        seen.came_from(host, kind, "192.0.2.9", 7, numbers)
+        seen.came_from(host, kind, "192.0.2.9", 7, 9, numbers)
     seen.took(host, [(number, 5) for number in numbers])
     seen.failed(host, "EPERM", masks)
     seen.serve(host, masks, numbers)
     for number in numbers:
-        seen.held(host, number, SessionResult(0, ANSWERED, "", 5, 0, 179, tapped=False))
+        seen.held(host, number, SessionResult(0, ANSWERED, "", 5, 0, tapped=False))
         seen.heard(host, number, 1, refusal())
 
 
@@ -124,7 +124,7 @@ def _said(seen: Observations) -> list[object]:
     """All that is evidence of anything."""
     masks = [list(seen.at(point, kind)) for point in (LEFT, INTERFACE, SOCKET) for kind in Kind]
     more = (seen.served, seen.errors, seen.refused, seen.sessions, seen.nat, seen.rst_ttl, seen.rtt_us)
-    return [masks, *more, seen.resent, dict(seen.words)]
+    return [masks, *more, seen.redirected, seen.resent, dict(seen.words)]
 
 
 def test_a_host_is_not_heard_about_the_flows_of_others() -> None:
@@ -163,11 +163,24 @@ def test_an_address_that_is_not_the_flows_is_that_of_a_translator() -> None:
     The probe's source address tells; an answer may come from anywhere.
     """
     seen = sent(1)
-    seen.came_from("b", Kind.PROBE, "192.0.2.7", 63, [TCP.number])
-    seen.came_from("b", Kind.PROBE, A, 63, [UDP.number])
-    seen.came_from("a", Kind.ACCEPT, "192.0.2.8", 63, [IPIP.number])
+    seen.came_from("b", Kind.PROBE, "192.0.2.7", 63, 179, [TCP.number])
+    seen.came_from("b", Kind.PROBE, A, 63, 4789, [UDP.number])
+    seen.came_from("a", Kind.ACCEPT, "192.0.2.8", 63, 0, [IPIP.number])
 
     assert {TCP.number: "192.0.2.7"} == seen.nat
+
+
+def test_a_port_that_is_not_the_flows_is_that_of_a_redirection() -> None:
+    """
+    IP protocol 4 has none, and answers go to other ports anyway.
+    """
+    seen = sent(1)
+    seen.came_from("b", Kind.PROBE, A, 63, 1790, [TCP.number])
+    seen.came_from("b", Kind.PROBE, A, 63, UDP.port or 0, [UDP.number])
+    seen.came_from("b", Kind.PROBE, A, 63, 0, [IPIP.number])
+    seen.came_from("a", Kind.ACCEPT, A, 63, 1790, [UDP.number])
+
+    assert {TCP.number: 1790} == seen.redirected
 
 
 def test_the_ttl_of_a_reset_is_kept() -> None:
@@ -175,8 +188,8 @@ def test_the_ttl_of_a_reset_is_kept() -> None:
     It tells how far away somebody is who speaks in the destination's name.
     """
     seen = sent(1)
-    seen.came_from("a", Kind.RST, B, 63, [TCP.number])
-    seen.came_from("b", Kind.PROBE, A, 62, [UDP.number])
+    seen.came_from("a", Kind.RST, B, 63, 0, [TCP.number])
+    seen.came_from("b", Kind.PROBE, A, 62, 4789, [UDP.number])
 
     assert {TCP.number: 63} == seen.rst_ttl
 

@@ -29,8 +29,7 @@ class Connect:
     Many sessions, so many at a time and in a second; `done` is called with the answer when all have ended.
 
     Each of `sessions` is [source, port, request template, answer template, [[flow, destination], …]]. Each
-    result is [flow, stage, errno's name or "", round-trip time in microseconds, retransmissions, source
-    port].
+    result is [flow, stage, errno's name or "", round-trip time in microseconds, retransmissions].
     """
 
     def __init__(
@@ -91,7 +90,7 @@ class Connect:
             handle = socket.socket(wanted.family, socket.SOCK_STREAM)
         except OSError as error:
             # No such family in this kernel, or no descriptor left.
-            self.ended([wanted.flow, NOTHING, _name(error.errno or 0), 0, 0, 0])
+            self.ended([wanted.flow, NOTHING, _name(error.errno or 0), 0, 0])
         else:
             _Session(self, wanted, handle)
 
@@ -191,10 +190,9 @@ class _Session:
             return
         self._open = False
         rtt, resent = tcp_info(self._handle)
-        port = self._handle.getsockname()[1]
         self._run.loop.forget(self._handle.fileno())
         self._handle.close()
-        result = [self._wanted.flow, self._stage, _name(number), rtt if self._stage else 0, resent, port]
+        result = [self._wanted.flow, self._stage, _name(number), rtt if self._stage else 0, resent]
         self._run.ended(result)
 
 

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 _START_S: Final = 1.0
 _START_OF_HOST_S: Final = 0.05
 _FLOW_S: Final = 0.0002
-_SESSION_PACKETS: Final = 8
-"""Three to open, one each for request and answer, three to close; the rate bounds them as well."""
 
 
 class Estimate(msgspec.Struct, frozen=True):
@@ -47,7 +45,7 @@ def estimate(shares: Iterable[Share], settings: Settings, hosts: int) -> Estimat
         packets = look.packets(share.probe, has_session=has_session)
         sessions += share.flows if has_session else 0
         sent[share.source] += share.flows * packets
-        busy[share.source] += share.flows * (packets + (_SESSION_PACKETS if has_session else 0))
+        busy[share.source] += share.flows * (packets + (plan.SESSION_PACKETS if has_session else 0))
     busiest = max(busy.values(), default=0)
     return Estimate(
         packets=sum(sent.values()),

@@ -13,7 +13,7 @@ from typing import Final
 
 import trio
 
-from netprobe import wire
+from netprobe import plan, wire
 from netprobe.attempts import FIRST
 from netprobe.coordinator.crew import Crew
 from netprobe.coordinator.field import Field
@@ -30,8 +30,6 @@ _AGAIN: Final = (1, 2, 3)
 _SESSION_S: Final = 0.7
 """Time for two retransmissions of a payload: after 0.2 s and 0.6 s (TCP_RTO_MIN, doubled)."""
 _ROUND_TRIPS: Final = 4
-_PACKETS: Final = 4
-"""What each end sends in a session, about: handshake, payload, acknowledgement, reset."""
 
 
 class Sessions:
@@ -71,8 +69,8 @@ class Sessions:
                 what = flow.src_address, flow.port, *self._field.speeches[flow.dst_address, flow.port]
                 theirs[flow.src].setdefault(what, []).append((flow.number, flow.dst_address))
         timeout_s = _SESSION_S + self._volleys.slowest_rtt_s() * _ROUND_TRIPS
-        # Every host is at both ends.
-        rate = self._field.settings.rate / (2 * _PACKETS * beside)
+        # Every host is at both ends, of as many sessions.
+        rate = self._field.settings.rate / (plan.SESSION_PACKETS * beside)
         requests = {
             name: wire.Connect(
                 attempt=attempt,
@@ -87,10 +85,8 @@ class Sessions:
         patience_s = ANSWER_TIMEOUT_S + timeout_s * (1 + longest / _PARALLEL) + longest / rate
         connected = await self._crew.ask("connect", requests, wire.Connected, patience_s)
         for name, result in connected.items():
-            for number, stage, error, rtt_us, retransmissions, port in result.results:
-                how = SessionResult(
-                    attempt, stage, error, rtt_us, retransmissions, port, attempt != _UNTAPPED
-                )
+            for number, stage, error, rtt_us, retransmissions in result.results:
+                how = SessionResult(attempt, stage, error, rtt_us, retransmissions, attempt != _UNTAPPED)
                 self._field.seen.held(name, number, how)
 
     def _results(self, flow: Flow) -> list[SessionResult]:

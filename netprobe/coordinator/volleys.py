@@ -19,7 +19,6 @@ from netprobe.attempts import SOURCE_PORTS, Attempts
 from netprobe.coordinator.crew import Crew
 from netprobe.coordinator.field import Craft, Field
 from netprobe.model import Family, Flow, Protocol, Refusal
-from netprobe.template import Kind
 
 LINK, KERNEL = "link", "kernel"
 """The ways out of a host: below its netfilter, or through it."""
@@ -170,11 +169,8 @@ class Volleys:
         seen = self._field.seen
         for point, kind, masks in result.sightings:
             seen.saw(name, point, kind, masks)
-            if kind is Kind.OURS:
-                seen.saw(name, point, Kind.ACCEPT, masks)
         for kind, address, ttl, port, numbers in result.origins:
-            seen.came_from(name, kind, address, ttl, numbers)
-            seen.came_to(name, kind, port, numbers)
+            seen.came_from(name, kind, address, ttl, port, numbers)
         seen.took(name, result.rtts)
         seen.serve(name, result.served, result.resent)
         self._field.overflowed[name] += sum(result.drops.values())

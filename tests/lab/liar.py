@@ -106,7 +106,7 @@ class Liar:
     def _connected(self, said: dict[str, Any]) -> None:
         if "results" in said:
             said["results"] += [
-                [number, self.dice.choice([0, 1, 2]), self.dice.choice(["", *ERRORS]), 1 << 50, 9, 65536]
+                [number, self.dice.choice([0, 1, 2]), self.dice.choice(["", *ERRORS]), 1 << 50, 9]
                 for number in self._numbers()
             ]
 
