@@ -556,13 +556,13 @@ def test_a_full_disk_is_told(hosts: Path) -> None:
     """
     A result that stdout does not take is an error of its own.
     """
+    _cannot_be_written("-m", "netprobe.cli", "inventory", "check", str(hosts))
+
+
+def _cannot_be_written(*argv: str) -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "netprobe.cli", "inventory", "check", str(hosts)],
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
+            [sys.executable, *argv], stdout=full, stderr=subprocess.PIPE, text=True, check=False
         )
 
     assert (74, "netprobe: error: cannot write stdout: No space left on device\n") == (
@@ -579,19 +579,7 @@ def test_help_that_cannot_be_written_is_no_mistake_of_netprobe(
     """
     What click itself prints ends as a result does that stdout does not take.
     """
-    with Path("/dev/full").open("w") as full:
-        done = subprocess.run(
-            [sys.executable, *([] if buffered else ["-u"]), "-m", "netprobe.cli", *arguments],
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
-
-    assert (74, "netprobe: error: cannot write stdout: No space left on device\n") == (
-        done.returncode,
-        done.stderr,
-    )
+    _cannot_be_written(*([] if buffered else ["-u"]), "-m", "netprobe.cli", *arguments)
 
 
 def test_a_terminal_without_unicode_gets_ascii(hosts: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 import trio
@@ -13,6 +13,17 @@ from netprobe.lab import Lab
 from netprobe.lab.expectations import label
 from netprobe.model import Caveat, Cell, Inventory, Run, Segment, Verdict
 from netprobe.plan import Settings
+
+PHASES: Final = (
+    "starting agents",
+    "preparing",
+    "first look",
+    "confirming",
+    "the other way",
+    "sessions",
+    "asking the silent ones again",
+)
+"""What a run tells of its progress, as far as hosts have a part in it."""
 
 
 class Held(NamedTuple):

@@ -27,6 +27,7 @@ from netprobe.lab import Lab, describe
 from netprobe.model import Cell, Connection, Run, Verdict
 from netprobe.plan import Settings
 from netprobe.session import Session
+from tests.lab import probing
 
 pytestmark = pytest.mark.lab
 
@@ -63,14 +64,8 @@ BOUND_S: Final = 15.0
 ANSWER_S: Final = 2.0
 HUNG_BOUND_S: Final = BOUND_S + ANSWER_S + 2 * 3.5
 
-PHASES: Final = (
-    "preparing",
-    "first look",
-    "confirming",
-    "the other way",
-    "sessions",
-    "asking the silent ones again",
-)
+PHASES: Final = probing.PHASES[1:]
+"""With an agent that has begun to work."""
 VERBS: Final = ("facts", "conntrack", "arm", "listen", "fire", "collect", "connect")
 
 

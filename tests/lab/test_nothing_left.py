@@ -32,6 +32,7 @@ from netprobe.lab import Lab, describe, namespaces
 from netprobe.model import Family, Inventory
 from netprobe.plan import Settings
 from tests.agent.driver import Agent
+from tests.lab.probing import PHASES
 
 pytestmark = pytest.mark.lab
 
@@ -46,15 +47,6 @@ faults:
 
 TIMEOUT_S: Final = 20.0
 TUNNELS: Final = ((4, 0, Family.IPV4), (17, 51820, Family.IPV4), (17, 51821, Family.IPV6))
-PHASES: Final = (
-    "starting agents",
-    "preparing",
-    "first look",
-    "confirming",
-    "the other way",
-    "sessions",
-    "asking the silent ones again",
-)
 LOOK: Final = "ss -aHntuw0 | sort; nft list ruleset; ip -o address; ip route show table all"
 
 
