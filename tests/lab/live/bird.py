@@ -1,9 +1,10 @@
-"""BIRD 2 in a lab, configured as Calico configures it, with a session to every other host over each family."""
+"""BIRD 2 in a lab, configured as Calico configures it, with a session to each other host over each family."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
+from string import Template
 from typing import Final
 
 from netprobe.lab import Lab
@@ -15,27 +16,27 @@ AS_NUMBER: Final = 64512
 """Calico's default."""
 
 # Calico's template of node-to-node mesh peers has these options, with 2 and 5 s for the delays.
-_SPEAKER: Final = f"""
+_SPEAKER: Final = Template("""
 log stderr all;
 timeformat protocol iso long ms;
-router id {{address}};
-protocol device {{{{ }}}}
-template bgp peer {{{{
-    debug {{{{ states }}}};
-    local as {AS_NUMBER};
+router id $address;
+protocol device { }
+template bgp peer {
+    debug { states };
+    local as $number;
     connect delay time 1;
     connect retry time 1;
     graceful restart;
-    {{options}}
-}}}}
-"""
-_SESSION: Final = f"""
-protocol bgp {{name}} from peer {{{{
-    source address {{address}};
-    neighbor {{peer}} as {AS_NUMBER};
-    {{family}} {{{{ import all; export none; }}}};
-}}}}
-"""
+    $options
+}
+""")
+_SESSION: Final = Template("""
+protocol bgp $name from peer {
+    source address $address;
+    neighbor $peer as $number;
+    $family { import all; export none; };
+}
+""")
 
 
 class Bird:
@@ -45,17 +46,16 @@ class Bird:
         self._lab = lab
         self._on = name
         here = lab.hosts[name].addresses
-        self.sessions = {
-            f"{peer}_{family.value}": _SESSION.format(
-                name=f"{peer}_{family.value}", address=here[family], peer=address, family=family.value
-            )
-            for peer, host in lab.hosts.items()
-            for family, address in host.addresses.items()
-            if peer != name
-        }
+        text = _SPEAKER.substitute(address=here[Family.IPV4], number=AS_NUMBER, options=options)
+        self.sessions: set[str] = set()
+        for peer, host in lab.hosts.items():
+            for family, address in host.addresses.items() if peer != name else ():
+                session = f"{peer}_{family.value}"
+                keys = {"name": session, "address": here[family], "peer": address, "family": family.value}
+                text += _SESSION.substitute(keys, number=AS_NUMBER)
+                self.sessions.add(session)
         configuration, self._control = directory / f"{name}.conf", directory / f"{name}.ctl"
-        speaker = _SPEAKER.format(address=here[Family.IPV4], options=options)
-        configuration.write_text(speaker + "".join(self.sessions.values()))
+        configuration.write_text(text)
         argv = ["bird", "-f", "-c", str(configuration), "-s", str(self._control)]
         self.program = Program(lab, name, argv, ready="Started$")
 

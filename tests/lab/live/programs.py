@@ -106,19 +106,68 @@ def connect(lab: Lab, source: str, address: str, port: int) -> int:
     return int(lab.run(source, argv).stdout)
 
 
+_ECHO: Final = """
+import socket
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as echo:
+    echo.bind(("0.0.0.0", 7))
+    print("ready", flush=True)
+    while True:
+        echo.sendto(*echo.recvfrom(100))
+"""
+# At least once to each; twenty rounds a second at most, to the end of its stdin.
+_TALK: Final = """
+import select, socket, sys
+sent = answered = 0
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as talker:
+    talker.settimeout(float(sys.argv[1]))
+    while not sent or not select.select([sys.stdin], [], [], 0.05)[0]:
+        for address in sys.argv[2:]:
+            talker.sendto(b"%d" % sent, (address, 7))
+            answered += talker.recv(100) == b"%d" % sent
+            sent += 1
+            if sent == len(sys.argv[2:]):
+                print("ready", flush=True)
+print("answered", answered, "of", sent, flush=True)
+"""
+
+
+class Traffic:
+    """
+    Datagrams from a host to addresses of another, which echoes them: one after the other, until `stop`.
+
+    When it is there, each address has answered once. One that does not answer ends it at once.
+    """
+
+    def __init__(self, lab: Lab, source: str, destination: str, addresses: Sequence[str]) -> None:
+        self._echo = Program(lab, destination, [sys.executable, "-c", _ECHO], ready="^ready$")
+        talk = [sys.executable, "-c", _TALK, str(TIMEOUT_S), *addresses]
+        self._talker = Program(lab, source, talk, ready="^ready$")
+
+    def stop(self) -> int:
+        """End it; how many datagrams there were, each of them answered."""
+        assert self._talker.process.stdin is not None
+        self._talker.process.stdin.close()
+        _word, answered, _of, sent = self._talker.lines.find("^answered").split()
+        self._echo.process.terminate()
+        self._echo.process.wait(TIMEOUT_S)
+
+        assert answered == sent
+        return int(sent)
+
+
 def three_runs(lab: Lab, *probes: str) -> list[Run]:
     """As many runs as nobody may notice."""
     return [probe(lab, *probes) for _ in range(RUNS)]
 
 
-def check_open(run: Run, ports: Mapping[tuple[str, int | None], str]) -> None:
+def check_open(run: Run, ports: Mapping[tuple[str, int], str]) -> None:
     """
     Every cell is open; the ports (destination, number) that are held are in use, as these words say.
 
     IP protocol 4 has no port that could be held, and caveats of its own.
     """
     for cell in run.cells:
-        words = ports.get((cell.flow.dst, cell.flow.port), "")
+        words = ports.get((cell.flow.dst, cell.flow.port or 0), "")
         what = f"{label(cell.flow)}: {cell.judgement.detail}\n{evidence(cell)}"
 
         assert Verdict.OPEN is cell.judgement.verdict, what

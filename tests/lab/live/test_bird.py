@@ -1,12 +1,12 @@
 """
-A full mesh of BIRD, as Calico builds it, is up while netprobe runs: with and without what guards BGP sessions.
+A full mesh of BIRD, as Calico builds it, is up while netprobe runs; with and without what guards sessions.
 
 With graceful restart, a connection from a peer's address that is completed would end the peer's session.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -39,15 +39,14 @@ _JITTER: Final = timedelta(milliseconds=100)
 
 
 class Mesh(msgspec.Struct, frozen=True):
-    """A mesh, and what became of it in three runs: `before` and `after` are each host's sessions and traces."""
+    """A mesh, and what became of it in three runs: of each host, since when it has which sessions."""
 
     birds: dict[str, Bird]
     runs: list[Run]
     before: dict[str, dict[str, datetime]]
     after: dict[str, dict[str, datetime]]
     said: dict[str, list[str]]
-    traces_before: dict[str, set[str]]
-    traces_after: dict[str, set[str]]
+    traces: tuple[dict[str, set[str]], dict[str, set[str]]]
 
 
 @pytest.fixture(scope="module", params=GUARDS)
@@ -60,11 +59,14 @@ def mesh(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             bird.wait()
         for bird in birds.values():
             bird.said()
-        before, traces_before = {name: bird.since() for name, bird in birds.items()}, traces(lab)
+        before, left = _since(birds), traces(lab)
         runs = three_runs(lab, "bgp")
-        after, traces_after = {name: bird.since() for name, bird in birds.items()}, traces(lab)
         said = {name: bird.said() for name, bird in birds.items()}
-        yield Mesh(birds, runs, before, after, said, traces_before, traces_after)
+        yield Mesh(birds, runs, before, _since(birds), said, (left, traces(lab)))
+
+
+def _since(birds: Mapping[str, Bird]) -> dict[str, dict[str, datetime]]:
+    return {name: bird.since() for name, bird in birds.items()}
 
 
 def test_every_session_is_as_old_as_before(mesh: Mesh) -> None:
@@ -72,7 +74,7 @@ def test_every_session_is_as_old_as_before(mesh: Mesh) -> None:
     It has been established since the same time, at both of its ends, over both families.
     """
     for name, bird in mesh.birds.items():
-        assert set(bird.sessions) == set(mesh.before[name]) == set(mesh.after[name])
+        assert bird.sessions == set(mesh.before[name]) == set(mesh.after[name])
         for session, since in mesh.before[name].items():
             assert abs(mesh.after[name][session] - since) < _JITTER
 
@@ -81,15 +83,19 @@ def test_bird_has_nothing_to_say(mesh: Mesh) -> None:
     """
     Three runs add not a line to any log: no connection was closed, no state has changed.
     """
-    assert dict.fromkeys(mesh.birds, []) == mesh.said
+    assert {name: [] for name in mesh.birds} == mesh.said
 
 
 def test_nothing_is_left_between_the_speakers(mesh: Mesh) -> None:
     """
     No half-open connection, and of all conntrack entries those of the sessions.
     """
-    assert mesh.traces_before == mesh.traces_after
-    assert {2 * 3} == {len(left) for left in mesh.traces_after.values()}
+    before, after = mesh.traces
+
+    assert before == after
+    assert {name: len(bird.sessions) for name, bird in mesh.birds.items()} == {
+        name: len(left) for name, left in after.items()
+    }
 
 
 @pytest.mark.parametrize("mesh", ["no guard", "ttl security"], indirect=True)

@@ -92,7 +92,7 @@ def test_no_session_has_flapped(pair: Pair) -> None:
     assert sessions == pair.after[0]
     assert {(ESTABLISHED, 0)} == {(state, lost) for state, _since, lost in sessions.values()}
     assert set(pair.lab.hosts["b"].addresses.values()) == set(sessions)
-    assert set(others) == set(pair.after[1]) == set(pair.bird.sessions)
+    assert set(others) == set(pair.after[1]) == pair.bird.sessions
 
 
 def test_nothing_is_left_between_the_speakers(pair: Pair) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -20,10 +19,9 @@ import pytest
 from netprobe.lab import Lab, describe
 from netprobe.model import Family, Run
 from tests.lab.live.programs import (
-    TIMEOUT_S,
     TRACKING,
-    Lines,
     Program,
+    Traffic,
     check_open,
     needs,
     three_runs,
@@ -38,28 +36,12 @@ pytestmark = [
 LAB: Final = f"{{name: two ends of WireGuard tunnels, hosts: [a, b], faults: [{TRACKING % 'a, b'}]}}"
 PORTS: Final = {Family.IPV4: 51820, Family.IPV6: 51821}
 INNER: Final = {Family.IPV4: "198.18.4.", Family.IPV6: "198.18.6."}  # RFC 2544
-_ECHO_AT: Final = 2
+_HERE, _THERE = 1, 2
 
-# Messages without content, which are sent ten seconds after the last that had some (the WireGuard paper, §6.5).
+# Messages without content, ten seconds after the last that came and had some (the WireGuard paper, §6.5).
 _KEEPALIVE_BYTES: Final = 32
 _SENT, _RECEIVED = "Sending keepalive packet", "Receiving keepalive packet"
 _REFUSED: Final = "Received packet with invalid mac1"
-
-_ECHO: Final = """
-import socket
-with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as echo:
-    echo.bind(("0.0.0.0", 7))
-    print("ready", flush=True)
-    while True:
-        echo.sendto(*echo.recvfrom(100))
-"""
-_ASK: Final = """
-import socket, sys
-with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
-    asking.settimeout(float(sys.argv[2]))
-    asking.sendto(b"x", (sys.argv[1], 7))
-    asking.recv(100)
-"""
 
 
 class Peer(NamedTuple):
@@ -111,7 +93,9 @@ class End:
 
 
 def _wg(verb: str, input: str | None = None) -> str:  # noqa: A002 (as in subprocess)
-    return subprocess.run(["wg", verb], input=input, check=True, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(
+        ["wg", verb], input=input, check=True, capture_output=True, text=True
+    ).stdout.strip()
 
 
 class Tunnels(msgspec.Struct, frozen=True):
@@ -127,8 +111,7 @@ class Tunnels(msgspec.Struct, frozen=True):
 
 def _carry(lab: Lab) -> None:
     """Send something through each tunnel, and have it answered."""
-    for network in INNER.values():
-        lab.run("a", [sys.executable, "-c", _ASK, f"{network}{_ECHO_AT}", str(TIMEOUT_S)])
+    Traffic(lab, "a", "b", [f"{network}{_THERE}" for network in INNER.values()]).stop()
 
 
 @pytest.fixture(scope="module")
@@ -138,11 +121,9 @@ def tunnels() -> Iterator[Tunnels]:
         ends = []
         for family in Family:
             one, other = End(lab, "a", family), End(lab, "b", family)
-            one.join(other, 1)
-            other.join(one, _ECHO_AT)
+            one.join(other, _HERE)
+            other.join(one, _THERE)
             ends += [one, other]
-        echo = lab.popen("b", [sys.executable, "-c", _ECHO], stdout=subprocess.PIPE)
-        Lines(echo.stdout).find("^ready$")
         _carry(lab)
         for end in ends:
             end.said()
