@@ -15,7 +15,7 @@ from netprobe.plan import Settings
 from netprobe.probes import Probe, registry
 from netprobe.probes.base import Application
 from netprobe.recogniser import Recogniser
-from netprobe.template import Key, Kind, Sight, Template
+from netprobe.template import AS_USUAL, Key, Kind, Shape, Sight, Template, shaped
 
 _TRANSPORT_AT: Final = {Family.IPV4: 20, Family.IPV6: 40}
 
@@ -41,9 +41,9 @@ class Templates:
         self.all.append(template)
         return self._numbers[name]
 
-    def packet(self, flow: Flow, craft: Craft = Craft.PROBE) -> int | None:
+    def packet(self, flow: Flow, craft: Craft = Craft.PROBE, shape: Shape = AS_USUAL) -> int | None:
         """A packet of a flow, None where its probe knows none of this craft."""
-        name = (flow.probe, flow.family, flow.port, craft)
+        name = (flow.probe, flow.family, flow.port, craft, shape)
         if name not in self._numbers:
             probe = registry()[flow.probe]
             make = probe.withdrawal if craft is Craft.WITHDRAWAL else probe.packet
@@ -52,7 +52,7 @@ class Templates:
             template = make(flow.family, flow.port, self._key)
             if craft is Craft.FRESH_PORT:
                 template = msgspec.structs.replace(template, source_port=_TRANSPORT_AT[flow.family])
-            self._number(name, template)
+            self._number(name, shaped(template, shape))
         return self._numbers[name]
 
     def speech(self, application: Application) -> tuple[int, int]:

@@ -19,6 +19,7 @@ from netprobe.attempts import SOURCE_PORTS, Attempts
 from netprobe.coordinator.crew import Crew
 from netprobe.coordinator.field import Craft, Field
 from netprobe.model import Family, Flow, Protocol, Refusal
+from netprobe.template import AS_USUAL, Shape
 
 LINK, KERNEL = "link", "kernel"
 """The ways out of a host: below its netfilter, or through it."""
@@ -43,6 +44,7 @@ class Volley(NamedTuple):
     way: str
     same_port: int = 1
     craft: Craft = Craft.PROBE
+    shape: Shape = AS_USUAL
 
 
 class Volleys:
@@ -91,7 +93,7 @@ class Volleys:
     def _shots(self, source: str, flows: Sequence[Flow], volley: Volley) -> wire.Volley:
         targets: dict[tuple[int, str], list[tuple[int, str]]] = defaultdict(list)
         for flow in self._staggered(source, flows):
-            template = self._field.templates.packet(flow, volley.craft)
+            template = self._field.templates.packet(flow, volley.craft, volley.shape)
             if template is not None:
                 targets[template, flow.src_address].append((flow.number, flow.dst_address))
         return wire.Volley(
