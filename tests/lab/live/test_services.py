@@ -9,10 +9,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 import pytest
 
+from netprobe.attempts import SOURCE_PORTS
 from netprobe.lab import Lab, describe
 from netprobe.lab.expectations import label
 from netprobe.model import Caveat, Family, Run, Segment, Verdict
@@ -151,6 +153,56 @@ def test_a_service_to_which_a_probed_port_is_redirected_is_spared(on: str) -> No
         assert IN_USE == Held.of(cell), evidence(cell)
         assert cell.evidence.session is None
         assert "a redirection to port 1790 holds the port" in cell.judgement.detail
+
+
+CLIENTS: Final = 6000
+"""With a connection each, they have nearly a third of the ports that SYNs leave from."""
+
+_KEEPING: Final = """
+import resource, select, socket, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+address, port, number = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+if number:
+    kept = [socket.socket() for _ in range(number)]
+    for place, client in enumerate(kept):
+        client.bind(("", int(sys.argv[4]) + place * (int(sys.argv[5]) // number)))
+        client.connect((address, port))
+    print("ready", flush=True)
+    changes = select.epoll()
+    for client in kept:
+        changes.register(client, select.EPOLLIN)
+    changes.poll()
+    print("changed", flush=True)
+else:
+    held = socket.create_server((address, port), backlog=4096)
+    print("ready", flush=True)
+    kept = []
+    while True:
+        kept.append(held.accept())
+"""
+
+
+def test_a_syn_that_meets_a_live_connection_is_no_evidence_and_no_harm() -> None:
+    """
+    A service has many clients, with the ports of SYNs: their connections stay, and it is open all the same.
+    """
+    text = "{name: a service with clients, hosts: [a, {name: b, roles: [apiserver]}], families: [ipv4]}"
+    with Lab(describe(text)) as lab:
+        here = [sys.executable, "-c", _KEEPING, lab.hosts["b"].address(Family.IPV4), "6443"]
+        service = Program(lab, "b", [*here, "0"], ready="^ready$", name=Path(sys.executable).name)
+        ports = (str(each) for each in SOURCE_PORTS)
+        clients = Program(lab, "a", [*here, str(CLIENTS), *ports], ready="^ready$")
+        for run in three_runs(lab, "apiserver"):
+            cell = only(run.cells, "a -> b apiserver:6443/ipv4")
+
+            assert IN_USE == Held.of(cell), evidence(cell)
+            assert "holds the port" in cell.judgement.detail
+        established = ["ss", "--no-header", "-tn", "state", "established"]
+        for host in lab.hosts:
+            assert CLIENTS == lab.run(host, established).stdout.count("\n")
+        service.process.kill()
+
+        assert "changed" == clients.lines.find(".")
 
 
 _PICKY: Final = """
