@@ -23,12 +23,19 @@ ESTABLISHED: Final = 6  # gobgp.proto, PeerState.SessionState
 # The one that only waits has no delays of its own, of up to ten seconds.
 _NEIGHBOR: Final = """
 [[neighbors]]
-config = {{ neighbor-address = "{address}", peer-as = {number} }}
-transport.config = {{ passive-mode = true }}
-graceful-restart.config = {{ enabled = true, restart-time = 120 }}
+[neighbors.config]
+neighbor-address = "{address}"
+peer-as = {number}
+[neighbors.transport.config]
+passive-mode = true
+[neighbors.graceful-restart.config]
+enabled = true
+restart-time = 120
 [[neighbors.afi-safis]]
-config = {{ afi-safi-name = "{family}-unicast" }}
-mp-graceful-restart.config = {{ enabled = true }}
+[neighbors.afi-safis.config]
+afi-safi-name = "{family}-unicast"
+[neighbors.afi-safis.mp-graceful-restart.config]
+enabled = true
 """
 
 
