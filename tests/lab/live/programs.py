@@ -17,13 +17,14 @@ import pytest
 from netprobe.lab import Lab
 from netprobe.lab.build import environment
 from netprobe.lab.expectations import label
-from netprobe.model import Caveat, Run, Verdict
+from netprobe.model import Caveat, Run, Segment, Verdict
 from tests.lab.probing import Held, evidence, probe
 
 RUNS: Final = 3
 TIMEOUT_S: Final = 20.0
 
 IN_USE: Final = Held(Verdict.OPEN, caveats=(Caveat.PORT_IN_USE,))
+IGNORED: Final = Held(Verdict.FILTERED, Segment.DESTINATION_INGRESS, caveats=(Caveat.PORT_IN_USE,))
 
 TRACKING: Final = "{on: [%s], nft: 'ct state established,related accept'}"
 """The fault that is none, of a description: hosts that track connections."""

@@ -17,7 +17,8 @@ import pytest
 from netprobe.lab import Lab, describe
 from netprobe.model import Family, Run
 from tests.lab.live.bird import PORT, Bird
-from tests.lab.live.programs import TRACKING, check_open, connect, needs, three_runs, traces
+from tests.lab.live.programs import IGNORED, TRACKING, check_open, connect, needs, three_runs, traces
+from tests.lab.probing import Held, evidence
 
 pytestmark = needs("bird", "birdc", "conntrack")
 
@@ -106,6 +107,19 @@ def test_bgp_is_open_and_bird_is_named(mesh: Mesh) -> None:
     for run in mesh.runs:
         assert 4 * 3 * 2 == len(run.cells)
         check_open(run, {(name, PORT): bird.program.holds for name, bird in mesh.birds.items()})
+
+
+@pytest.mark.parametrize("mesh", ["password"], indirect=True)
+def test_a_password_is_told_from_a_firewall(mesh: Mesh) -> None:
+    """
+    What is not signed (RFC 2385) is dropped by the kernel of its destination: in silence, but counted.
+    """
+    for run in mesh.runs:
+        assert 4 * 3 * 2 == len(run.cells)
+        for cell in run.cells:
+            assert IGNORED == Held.of(cell), evidence(cell)
+            assert mesh.birds[cell.flow.dst].program.holds in cell.judgement.detail
+            assert "TCPMD5NotFound" in cell.judgement.detail
 
 
 def test_a_full_connect_would_have_been_noticed(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ They listen for one family, at one address, behind a redirection, or only for th
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,9 +16,9 @@ import pytest
 from netprobe.attempts import SOURCE_PORTS
 from netprobe.lab import Lab, describe
 from netprobe.lab.expectations import label
-from netprobe.model import Caveat, Family, Run, Segment, Verdict
+from netprobe.model import Family, Run, Verdict
 from netprobe.plan import Settings
-from tests.lab.live.programs import GREETING, IN_USE, Lines, Program, check_open, connect, three_runs
+from tests.lab.live.programs import GREETING, IGNORED, IN_USE, Program, check_open, connect, three_runs
 from tests.lab.probing import Held, evidence, held, only, probe
 
 pytestmark = pytest.mark.lab
@@ -205,32 +204,43 @@ def test_a_syn_that_meets_a_live_connection_is_no_evidence_and_no_harm() -> None
         assert "changed" == clients.lines.find(".")
 
 
+# Listens for those who sign with a key (RFC 2385), or whose packets crossed no router (RFC 5082).
 _PICKY: Final = """
 import socket, struct, sys
-held = socket.create_server((sys.argv[1], 179))
-peer = socket.inet_aton(sys.argv[2])
-# struct tcp_md5sig, linux/include/uapi/linux/tcp.h: an address, flags and prefix, the key's length, the key.
-address = struct.pack("=HH4s120x", socket.AF_INET, 0, peer)
-held.setsockopt(socket.IPPROTO_TCP, 14, address + struct.pack("=BBHI80s", 0, 0, 6, 0, b"secret"))
+what, address, peer = sys.argv[1:]
+family = socket.AF_INET6 if ":" in address else socket.AF_INET
+held = socket.create_server((address, 179), family=family)
+if what == "password":
+    # struct tcp_md5sig, linux/include/uapi/linux/tcp.h: an address, flags and prefix, and the key.
+    here = b"" if family == socket.AF_INET else bytes(4)
+    here = struct.pack("=HH", family, 0) + here + socket.inet_pton(family, peer)
+    key = here.ljust(128, bytes(1)) + struct.pack("=BBHI80s", 0, 0, 6, 0, b"secret")
+    held.setsockopt(socket.IPPROTO_TCP, 14, key)
+else:
+    # IPV6_MINHOPCOUNT and IP_MINTTL, linux/include/uapi/linux/in6.h and in.h.
+    held.setsockopt(*((41, 73) if family == socket.AF_INET6 else (0, 21)), 255)
 print("ready", flush=True)
 held.accept()
 print("accepted", flush=True)
 """
 
 
-def test_a_service_that_ignores_syns_without_its_signature_is_told_from_a_firewall() -> None:
+@pytest.mark.parametrize(
+    ("what", "counter"), [("password", "TCPMD5NotFound"), ("ttl security", "TCPMinTTLDrop")]
+)
+@pytest.mark.parametrize("family", Family)
+def test_a_service_that_ignores_syns_is_told_from_a_firewall(family: Family, what: str, counter: str) -> None:
     """
-    A BGP session with a password (RFC 2385): its kernel drops what is not signed, in silence.
+    Its kernel drops in silence what does not bring what it wants, and counts it: the counter is named.
     """
     with Lab(describe(TWO)) as lab:
-        there, here = (lab.hosts[name].address(Family.IPV4) for name in ("b", "a"))
-        process = lab.popen("b", [sys.executable, "-c", _PICKY, there, here], stdout=subprocess.PIPE)
-        Lines(process.stdout).find("^ready$")
-        cell = only(probe(lab, "bgp").cells, "a -> b bgp:179/ipv4")
-
-    assert (Verdict.FILTERED, Segment.DESTINATION_EGRESS) == (cell.judgement.verdict, cell.judgement.segment)
-    assert (Caveat.PORT_IN_USE,) == cell.judgement.caveats
-    assert "it may want what a probe does not bring (TCP MD5, TTL security)" in cell.judgement.detail
+        there, here = (lab.hosts[name].address(family) for name in ("b", "a"))
+        argv = [sys.executable, "-c", _PICKY, what, there, here]
+        picky = Program(lab, "b", argv, ready="^ready$", name=Path(sys.executable).name)
+        cell = only(probe(lab, "bgp").cells, f"a -> b bgp:179/{family.value}")
+    assert IGNORED == Held.of(cell), evidence(cell)
+    assert picky.holds in cell.judgement.detail
+    assert counter in cell.judgement.detail
 
 
 AT_ANOTHER_ADDRESS: Final = """
