@@ -14,6 +14,7 @@ from importlib.metadata import version
 from netprobe.coordinator.cells import cells
 from netprobe.coordinator.connections import discount_met
 from netprobe.coordinator.deployment import Deployment, deployed
+from netprobe.coordinator.kernels import Kernels
 from netprobe.coordinator.progress import Progress, Silent
 from netprobe.coordinator.refusals import Refusals
 from netprobe.coordinator.rounds import Rounds
@@ -53,6 +54,8 @@ async def _probe(there: Deployment, told: Progress) -> None:
     crew, field, muster, volleys, state = there
     rounds = Rounds(field, muster, volleys, state, told)
     refusals = Refusals(field, volleys, rounds, told)
+    kernels = Kernels(crew, field, rounds, volleys, told)
+    await kernels.look()
     await rounds.one_way()
     await refusals.ask_ahead()
     await rounds.other_way()
@@ -64,6 +67,7 @@ async def _probe(there: Deployment, told: Progress) -> None:
         # What came late, after its volley had been waited for, is evidence as well.
         await volleys.listen(crew.names, 0)
     await discount_met(crew, field)
+    await kernels.ask()
 
 
 def _now() -> str:

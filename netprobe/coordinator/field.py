@@ -8,14 +8,25 @@ from typing import Final
 import msgspec
 
 from netprobe import plan, wire
-from netprobe.attempts import ARRIVALS_MASK, PATTERN, SAME_PORT, SLOW, SOURCE_PORTS, Attempts
-from netprobe.model import Family, Flow, Inventory, Protocol, Symbol
+from netprobe.attempts import (
+    ARRIVALS_MASK,
+    CONFIRM_MASK,
+    LATE_MASK,
+    OUTPUT_MASK,
+    PATTERN,
+    SAME_PORT,
+    SOURCE_PORTS,
+    Attempts,
+)
+from netprobe.evidence import fates
+from netprobe.model import Family, Flow, Inventory, Protocol, Seen, Segment, Symbol, Verdict
 from netprobe.observations import INTERFACE, LEFT, SOCKET, Observations
 from netprobe.plan import Settings
 from netprobe.probes import Probe, registry
 from netprobe.probes.base import Application
 from netprobe.recogniser import Recogniser
 from netprobe.template import AS_USUAL, Key, Kind, Shape, Sight, Template, shaped
+from netprobe.verdict import outcome
 
 _TRANSPORT_AT: Final = {Family.IPV4: 20, Family.IPV6: 40}
 
@@ -210,6 +221,16 @@ class Field:
                     if before and not answered[number] >> attempt & 1:
                         self._distrusted[number] = self._distrusted.get(number, 0) | 1 << attempt
 
+    def lost_at(self, flow: Flow) -> Segment | None:
+        """Where a flow was lost without a word, None where it was not."""
+        heard = (ARRIVALS_MASK | OUTPUT_MASK) & ~self.too_late(flow)
+        found = fates(self.seen, flow, self.counted(flow, CONFIRM_MASK), heard)
+        outcomes = {outcome(flow.protocol, fate) for fate, _count in found if fate.seen > Seen.UNSENT}
+        if len(outcomes) != 1:
+            return None
+        ((verdict, segment),) = outcomes
+        return segment if verdict is Verdict.FILTERED else None
+
     def counted(self, flow: Flow, attempts: int) -> int:
         """Those of the attempts that are evidence: not what taps had no room for, nor what was too late."""
         return attempts & ~self._distrusted.get(flow.number, 0) & ~self.too_late(flow)
@@ -225,7 +246,7 @@ class Field:
         further = 0
         for point in (SOCKET, INTERFACE):
             there = self.seen.at(point, Kind.PROBE)[flow.number] & ARRIVALS_MASK
-            if there & ~SLOW.mask:
+            if there & ~LATE_MASK:
                 break
             further |= there
         return further
