@@ -23,11 +23,12 @@ from netprobe.template import Kind
 async def discount_met(crew: Crew, field: Field) -> None:
     """Have destinations look for what SYNs without an answer may have met; those that did count no more."""
     suspects: dict[str, list[tuple[Flow, int]]] = defaultdict(list)
-    for flow in field.testable(field.flows):
-        unanswered = _unanswered(field, flow)
-        for attempt in range(unanswered.bit_length()):
-            if unanswered >> attempt & 1:
-                suspects[flow.dst].append((flow, attempt))
+    came, accepted = (field.seen.at(SOCKET, kind) for kind in (Kind.PROBE, Kind.ACCEPT))
+    for flow in field.flows:
+        unanswered = came[flow.number] & ~accepted[flow.number] & ARRIVALS_MASK
+        if unanswered and _is_answered_now_and_then(field, flow):
+            attempts = (each for each in range(unanswered.bit_length()) if unanswered >> each & 1)
+            suspects[flow.dst] += [(flow, attempt) for attempt in attempts]
     requests = {
         name: wire.AskFacts(connections=[_met(field, flow, attempt) for flow, attempt in theirs])
         for name, theirs in suspects.items()
@@ -38,14 +39,11 @@ async def discount_met(crew: Crew, field: Field) -> None:
                 field.distrust_met(*suspects[name][number])
 
 
-def _unanswered(field: Field, flow: Flow) -> int:
-    """The SYNs that came to a live service which answered others of their flow, and not them."""
-    seen = field.seen
-    if flow.protocol is not Protocol.TCP or not seen.passed(flow, ARRIVALS_MASK):
-        return 0
-    came, accepted = (seen.at(SOCKET, kind)[flow.number] for kind in (Kind.PROBE, Kind.ACCEPT))
-    unanswered = came & ~accepted & ARRIVALS_MASK
-    return unanswered if unanswered and field.holder(flow) is not None else 0
+def _is_answered_now_and_then(field: Field, flow: Flow) -> bool:
+    """Whether it goes to a live service, which has answered other SYNs of it."""
+    if flow.protocol is not Protocol.TCP or flow.number in field.reasons:
+        return False
+    return field.holder(flow) is not None and field.seen.passed(flow, ARRIVALS_MASK) != 0
 
 
 def _met(field: Field, flow: Flow, attempt: int) -> tuple[str, int, str, int]:
