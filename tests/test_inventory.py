@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netprobe import transports
+from netprobe import mesh, transports
 from netprobe.inventory import InventoryError, document, dump, load, loads, narrow
 from netprobe.inventory.narrow import mode_obstacle
 from netprobe.inventory.schema import CONNECTIONS, ConnectionEntry
@@ -1018,10 +1018,16 @@ def _inventories(draw: st.DrawFn) -> Inventory:
         )
         for number, name in enumerate(names, start=1)
     )
-    possible = [name for name, mode in MODES.items() if not mode_obstacle(mode, hosts)]
+    pod_cidr = draw(st.sampled_from([(), ("10.244.0.0/16",), ("10.244.0.0/16", "fd00:10:244::/56")]))
+    bare = Inventory(hosts=hosts, pod_cidr=pod_cidr)
+    # Without two nodes nothing can be sent as if from a pod.
+    if any(probe.forwarded and not mesh.count(probe, hosts) for probe in mesh.probes(bare).values()):
+        bare = Inventory(hosts=hosts)
+    possible = [name for name, mode in MODES.items() if not mode_obstacle(mode, bare)]
     return Inventory(
         hosts=hosts,
-        probes=draw(st.none() | _some(list(registry()))),
+        pod_cidr=bare.pod_cidr,
+        probes=draw(st.none() | _some(list(mesh.probes(bare)))),
         modes=draw(st.none() | _some(possible)) if possible else None,
         ports=draw(
             st.dictionaries(

@@ -81,7 +81,7 @@ def _probes(inventory: Inventory, shares: list[Share]) -> Iterator[tuple[object,
     from netprobe import mesh, plan
 
     for probe in plan.probes(inventory):
-        theirs = [share for share in shares if share.probe is probe]
+        theirs = [share for share in shares if share.probe.name == probe.name]
         families = dict.fromkeys(share.family.value for share in theirs)
         ports = [str(port) for port in mesh.ports(probe, inventory) if theirs and port is not None]
         number = f"{sum(share.flows for share in theirs):,}"

@@ -56,7 +56,7 @@ def _cell(field: Field, flow: Flow, evidence: Evidence, judgement: Judgement) ->
         judgement=judgement,
         evidence=evidence,
         sent=sent.bit_count(),
-        arrived=(sent & field.seen.at(SOCKET, Kind.PROBE)[flow.number]).bit_count(),
+        arrived=(sent & field.seen.arrivals(flow)).bit_count(),
         rtt_ms=_rtt_ms(field, flow),
     )
 
@@ -73,6 +73,7 @@ def _evidence(field: Field, flow: Flow, opposites: dict[tuple[object, ...], Flow
     failing, passing = _ports(field, flow)
     return Evidence(
         protocol=flow.protocol,
+        forwarded=flow.forwarded,
         first=first,
         missed=missed,
         confirm=fates(seen, flow, field.counted(flow, CONFIRM_MASK), heard),
@@ -211,7 +212,7 @@ def _is_ignored(field: Field, flow: Flow) -> bool:
 def _notes(field: Field, flow: Flow) -> Iterable[str]:
     nat = field.seen.nat.get(flow.number)
     if nat:
-        yield f"arrives from {nat}, not from {flow.src_address}"
+        yield f"arrives from {nat}, not from {flow.bears}"
     for name in sorted(field.seen.elsewhere.get(flow.number, ())):
         yield f"delivered to {name} instead"
     holder = field.holder(flow)

@@ -229,14 +229,23 @@ class Refusals:
         return [flow for flow in flows if not self._field.seen.sent[flow.number] & attempts.mask]
 
     def _silent(self, flows: Iterable[Flow]) -> list[Flow]:
-        return [flow for flow in self._field.testable(flows) if self._lost_at(flow) is not None]
+        return [
+            flow
+            for flow in self._field.testable(flows)
+            # Whoever refuses a pod's packet tells the pod.
+            if not flow.forwarded and self._lost_at(flow) is not None
+        ]
 
     def _lost_at(self, flow: Flow) -> Segment | None:
         """Where a flow was lost without a word, None where it was not."""
         field = self._field
         heard = (ARRIVALS_MASK | OUTPUT_MASK) & ~field.too_late(flow)
         found = fates(field.seen, flow, field.counted(flow, CONFIRM_MASK), heard)
-        outcomes = {outcome(flow.protocol, fate) for fate, _count in found if fate.seen > Seen.UNSENT}
+        outcomes = {
+            outcome(flow.protocol, fate, forwarded=flow.forwarded)
+            for fate, _count in found
+            if fate.seen > Seen.UNSENT
+        }
         if len(outcomes) != 1:
             return None
         ((verdict, segment),) = outcomes

@@ -33,6 +33,7 @@ _FEW_ROUTES: Final = 4
 _LIST_WIDTH: Final = 60
 _INDENT: Final = "   "
 _NOTHING_NEEDED: Final = "nothing to probe, all hosts share a subnet"
+_LEFT_OUT: Final = "packets of pods not probed (no pod_cidr)"
 
 _CAVEATS: Final[Mapping[Caveat, str]] = {
     Caveat.STATE_ASSISTED: "an earlier packet between the same two hosts may have opened the way through a "
@@ -381,7 +382,7 @@ def _outcome(result: ModeResult) -> tuple[str, Verdict]:
     blocked = result.blocked - closed
     if result.usable:
         text = f"usable as it is, {flows} open" if result.required else _NOTHING_NEEDED
-        return text, Verdict.OPEN
+        return f"{text}; {_LEFT_OUT}" if result.left_out else text, Verdict.OPEN
     parts = [
         f"{count:,} {what}" for count, what in ((closed, "closed"), (result.untested, "untested")) if count
     ]
