@@ -9,7 +9,8 @@ disagree.
 
 A run may know less than a mode needs: some of the flows were left out on purpose, or two hosts have no
 addresses with which they could exist. These are its gaps, and a mode with a gap is never "usable as it is".
-Optional needs, which take what an inventory may not tell, are no gaps where it does not; the report says so.
+Optional needs, for which an inventory may have no addresses, are no gaps where it has none: the mode is then
+"usable as far as probed".
 """
 
 from __future__ import annotations

@@ -223,11 +223,11 @@ ONE_LINE = {
     ),
     "a key that is a number": (
         TWO + "5: x\n",
-        "i.yaml:4: 5: unknown key; expected one of hosts, defaults, probes, modes, ports",
+        "i.yaml:4: 5: unknown key; expected one of hosts, defaults, probes, modes, ports, pod_cidr",
     ),
     "a key that would break the line": (
         TWO + '"a\\nb": x\n',
-        'i.yaml:4: "a\\nb": unknown key; expected one of hosts, defaults, probes, modes, ports',
+        'i.yaml:4: "a\\nb": unknown key; expected one of hosts, defaults, probes, modes, ports, pod_cidr',
     ),
     "a key that is a list": (TWO + "? [a]\n: b\n", "i.yaml:4: expected a key, got a list"),
     "a duplicate key": (
@@ -513,6 +513,52 @@ ONE_LINE = {
             "quote an address that begins or ends with a colon"
         ),
     ),
+    "a range of pods with bits behind its prefix": (
+        TWO + "pod_cidr: 10.244.0.1/16\n",
+        'i.yaml:4: pod_cidr: "10.244.0.1/16" has bits set behind its prefix; write 10.244.0.0/16',
+    ),
+    "a range of pods that is an address": (
+        TWO + "pod_cidr: [10.244.0.0]\n",
+        ('i.yaml:4: pod_cidr[0]: expected a network, as 10.244.0.0/16 or fd00:10:244::/56, got "10.244.0.0"'),
+    ),
+    "a range of pods that is a word": (
+        TWO + "pod_cidr: default\n",
+        'i.yaml:4: pod_cidr: expected a network, as 10.244.0.0/16 or fd00:10:244::/56, got "default"',
+    ),
+    "a range of pods that is nothing": (
+        TWO + "pod_cidr:\n",
+        "i.yaml:4: pod_cidr: expected text, got nothing",
+    ),
+    "a range of pods without an address to send from": (
+        TWO + "pod_cidr: 10.244.0.2/31\n",
+        'i.yaml:4: pod_cidr: "10.244.0.2/31" has no address to send from; expected at least 4 addresses',
+    ),
+    "a range of pods that no network routes": (
+        TWO + 'pod_cidr: "fe80::/64"\n',
+        'i.yaml:4: pod_cidr: "fe80::/64" is a link-local address; write one that is routed',
+    ),
+    "a second range of pods of a family": (
+        TWO + "pod_cidr: [10.244.0.0/16, 10.245.0.0/16]\n",
+        "i.yaml:4: pod_cidr[1]: a second range of IPv4; expected one of each family",
+    ),
+    "a range of pods with a host in it": (
+        TWO + "pod_cidr: 10.0.0.0/16\n",
+        (
+            'i.yaml:4: pod_cidr: 10.0.0.0/16 has 10.0.0.1 in it, the address of "a"; '
+            "expected a range of addresses that only pods have"
+        ),
+    ),
+    "a range of pods of a family that no two nodes have": (
+        TWO + 'pod_cidr: "fd00:10:244::/56"\n',
+        "i.yaml:4: pod_cidr: no packet can be sent as if from there: no two such hosts have IPv6 addresses",
+    ),
+    "packets of pods without their range": (
+        TWO + "probes: [bgp, pod-route]\n",
+        (
+            'i.yaml:4: probes[1]: "pod-route" sends as if from pods, '
+            "and needs the range of their addresses: pod_cidr"
+        ),
+    ),
     "a syntax error": (
         TWO + "probes: [bgp\n",
         "i.yaml:5: not YAML: expected ',' or ']', but got '<stream end>'",
@@ -525,6 +571,34 @@ ONE_LINE = {
     "a control character": (TWO + "# \x07\n", "i.yaml:4: not YAML: it has the character U+0007"),
     "something that is not UTF-8": (TWO.encode() + b"# \xe9\n", "i.yaml:4: not UTF-8: byte 0xe9"),
 }
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("10.244.0.0/16", ("10.244.0.0/16",)),
+        ("[10.244.0.0/16]", ("10.244.0.0/16",)),
+        ("10.244.0.0/255.255.0.0", ("10.244.0.0/16",)),
+        ("10.244.0.0/30", ("10.244.0.0/30",)),
+        ("[10.244.0.0/16, FD00:10:244::0/56]", ("10.244.0.0/16", "fd00:10:244::/56")),
+    ],
+)
+def test_the_range_of_pods_is_one_network_or_one_of_each_family(
+    written: str, expected: tuple[str, ...]
+) -> None:
+    """
+    As YAML has it, with or without a list; it is kept as networks are usually written.
+    """
+    assert expected == loads(f"{TWO}pod_cidr: {written}\n").pod_cidr
+
+
+def test_an_address_that_is_not_probed_may_be_one_of_pods() -> None:
+    """
+    A host's second address of a family can be its tunnel's, which is one of the range.
+    """
+    text = hosts("{name: a, addresses: [10.0.0.1, 10.244.7.1]}", "{name: b, addresses: [10.0.0.2]}")
+
+    assert ("10.244.0.0/16",) == loads(text + "pod_cidr: 10.244.0.0/16\n").pod_cidr
 
 
 @pytest.mark.parametrize(("text", "expected"), ONE_LINE.values(), ids=ONE_LINE.keys())

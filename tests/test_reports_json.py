@@ -72,6 +72,7 @@ def test_the_document_says_what_it_is() -> None:
         "verdicts": {"open": 1, "filtered": 1},
         "not_probed": 0,
         "impossible": 0,
+        "left_out": [],
     } == document["modes"][0]
     assert "filtered" == document["cells"][0]["judgement"]["verdict"]
 

@@ -26,7 +26,7 @@ def _sights(key: Key) -> tuple[Sight, ...]:
 
 PROBE = Probe(
     name="pod-route",
-    rank=35,
+    rank=32,
     summary="A datagram to the discard port from the last usable address of `pod_cidr`, as if from a pod",
     source="Calico on Amazon Web Services, no overlays: source/destination checks must be off; RFC 863",
     protocol=Protocol.UDP,
