@@ -138,7 +138,7 @@ def test_a_mode_that_was_asked_for_and_not_probed_is_not_passed_over() -> None:
 
 
 def test_a_mode_whose_packets_of_pods_were_not_probed_is_not_usable_as_it_is() -> None:
-    """Its line says less, and a paragraph what would have to be given; with the range it is like any other."""
+    """Its line says less, and a paragraph what would have to be given; with the range it is as any other."""
     two = Inventory(hosts=hosts("ab"), modes=("none", "ipip"))
     bare = rendered(run(two), width=200)
     ranged = rendered(run(msgspec.structs.replace(two, pod_cidr=("10.244.0.0/16",))))
