@@ -1,4 +1,4 @@
-"""Packets as if from pods: what is on the wire, what they ask of the hosts, and what becomes of them between."""
+"""Packets as if from pods: what is on the wire, what they ask of hosts, and what becomes of them between."""
 
 from __future__ import annotations
 
