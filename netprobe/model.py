@@ -99,6 +99,10 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
         return next((a for a in self.addresses if Family.of(a) is family), None)
 
 
+MIN_NETWORK: Final = 4
+"""Addresses of a range at least: its first and its last one are none to send from."""
+
+
 class Inventory(msgspec.Struct, frozen=True, kw_only=True):
     """
     What the user asked for: hosts, and which probes, modes and ports (None, absent: the defaults).

@@ -880,6 +880,57 @@ def test_options_that_leave_nothing_are_refused(options: dict[str, list[str]], e
     assert expected == str(caught.value)
 
 
+RANGED = THREE + "pod_cidr: 10.244.0.0/16\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "expected"),
+    [
+        (
+            THREE,
+            {"probes": ["pod-route"]},
+            (
+                '--probe pod-route: "pod-route" sends as if from pods, '
+                "and needs the range of their addresses: pod_cidr"
+            ),
+        ),
+        (
+            RANGED,
+            {"probes": ["pod-route"], "families": [Family.IPV6]},
+            '--probe pod-route: "pod_cidr" is IPv4 only',
+        ),
+        (
+            RANGED,
+            {"modes": ["none"], "families": [Family.IPV6]},
+            '--mode none: "none" needs pod-route, and --family leaves only IPv6: pod_cidr is IPv4 only',
+        ),
+        (
+            RANGED,
+            {"modes": ["none"], "probes": ["bgp"]},
+            '--mode none: "none" needs pod-route, which --probe leaves out',
+        ),
+    ],
+)
+def test_packets_of_pods_that_were_asked_for_and_cannot_be_sent_are_refused(
+    text: str, options: dict[str, list[str]], expected: str
+) -> None:
+    """
+    For lack of a range, or of one of the family that was asked for.
+    """
+    with pytest.raises(InventoryError) as caught:
+        narrow(loads(text), **options)  # type: ignore[arg-type]
+
+    assert expected == str(caught.value)
+
+
+def test_a_mode_that_would_need_packets_of_pods_may_be_asked_for_without_a_range() -> None:
+    """
+    It is judged by what else it needs.
+    """
+    assert ("none",) == narrow(loads(THREE), modes=["none"], probes=["bgp"]).modes
+    assert ("none",) == narrow(loads(THREE), modes=["none"], families=[Family.IPV6]).modes
+
+
 SIX = hosts('{name: a, addresses: ["fd00::1"]}', '{name: b, addresses: ["fd00::2"]}')
 
 

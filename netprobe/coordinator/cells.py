@@ -113,7 +113,8 @@ def _untested(field: Field, flow: Flow) -> str:
         return field.reasons[flow.number]
     error = unsendable(field.seen, flow, ARRIVALS_MASK | OUTPUT_MASK)
     if error and not (error == _NO_ROOM and _is_kept_in(_output(field, flow))):
-        return f"{flow.src} could not send: {error}"
+        why = ": a full queue, or a filter at its interface" if error == _NO_ROOM else ""
+        return f"{flow.src} could not send: {error}{why}"
     made = field.seen.sent[flow.number] & ARRIVALS_MASK
     if made and not field.counted(flow, made):
         return f"the taps of {flow.src} or {flow.dst} had no room for all packets: try a lower --rate"

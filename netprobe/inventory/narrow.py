@@ -31,7 +31,7 @@ def _family_obstacle(probe: Probe, hosts: Iterable[Host]) -> str:
         return ""
     label = _label(probe)
     who = f"{lacking[0]} and {len(lacking) - 1} more have" if len(lacking) > 1 else f"{lacking[0]} has"
-    return f"{shown(probe.name)} is {label} only, and {who} no {label} address"
+    return f"{shown(_what(probe))} is {label} only, and {who} no {label} address"
 
 
 def mode_obstacle(mode: Mode, inventory: Inventory) -> str:
@@ -70,7 +70,7 @@ def narrow(
     for name in probes:
         probe = mesh.probes(inventory).get(name, registry()[name])
         if families and not set(families) & set(probe.families):
-            raise InventoryError(f"--probe {name}: {shown(name)} is {_label(probe)} only")
+            raise InventoryError(f"--probe {name}: {shown(_what(probe))} is {_label(probe)} only")
         if obstacle := probe_obstacle(probe, inventory):
             raise InventoryError(f"--probe {name}: {obstacle}")
     lines = [
@@ -131,7 +131,7 @@ def _left_out(
         why = (
             f"no two such hosts have {asked} addresses"
             if is_alone
-            else f"{probe.name} is {_label(probe)} only"
+            else f"{_what(probe)} is {_label(probe)} only"
         )
         return f"{lacks}, and --family leaves only {asked}: {why}"
     if not mesh.count(probe, inventory.hosts, families, only):
@@ -152,6 +152,11 @@ def _check_words(option: str, kind: str, words: Iterable[str], known: Iterable[s
 
 def _each_once(words: Sequence[str]) -> tuple[str, ...] | None:
     return tuple(dict.fromkeys(words)) or None
+
+
+def _what(probe: Probe) -> str:
+    """What says which families a probe has."""
+    return "pod_cidr" if probe.forwarded else probe.name
 
 
 def _label(probe: Probe) -> str:

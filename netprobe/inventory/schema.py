@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Meta
 
 from netprobe.inventory.errors import shown
-from netprobe.model import Role
+from netprobe.model import MIN_NETWORK, Role
 
 
 class ConnectionKind(msgspec.Struct, frozen=True):
@@ -42,8 +42,6 @@ DEFAULT_CONNECTION: Final = "ssh"
 
 _HOST_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}")
 _MAX_CHARACTERS: Final = 4096
-_MIN_NETWORK: Final = 4
-"""Its first and last address are none to send from."""
 
 
 def _check_host_name(text: str) -> str:
@@ -86,8 +84,8 @@ def _check_network(text: str) -> str:
         return _not_a_network(text)
     if interface.ip != network.network_address:
         return f"{shown(text)} has bits set behind its prefix; write {network}"
-    if network.num_addresses < _MIN_NETWORK:
-        return f"{shown(text)} has no address to send from; expected at least {_MIN_NETWORK} addresses"
+    if network.num_addresses < MIN_NETWORK:
+        return f"{shown(text)} has no address to send from; expected at least {MIN_NETWORK} addresses"
     reason = next(filter(None, map(_unusable, (network[1], network[-2]))), "")
     return f"{shown(text)} {reason}" if reason else ""
 

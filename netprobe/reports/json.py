@@ -8,14 +8,14 @@ later. The results of the modes are added for readers who do not want to work th
 from __future__ import annotations
 
 import re
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from netprobe import __version__
-from netprobe.model import Cell, Family, HostReport, Inventory, Run, Settings, Verdict
+from netprobe.model import MIN_NETWORK, Cell, HostReport, Inventory, Run, Settings, Verdict
 from netprobe.modes import ModeResult, evaluate
 from netprobe.reports.base import Options, Report, ReportError, printable, when
 
@@ -168,8 +168,9 @@ def _check(run: Run) -> None:
         raise ValueError("two flows have the same number")
     for address in addresses:
         ip_address(address)
-    for family in Family:
-        run.inventory.pod_address(family)
+    for text in run.inventory.pod_cidr:
+        if ip_network(text).num_addresses < MIN_NETWORK:
+            raise ValueError(f"the range {text} has no address to send from")
 
 
 REPORT = Report(
