@@ -139,6 +139,20 @@ def test_a_path_between_two_sets_of_hosts_is_said_as_their_product() -> None:
     assert group.hint.startswith("IP protocol 4 is neither TCP nor UDP")
 
 
+def test_what_is_worth_knowing_of_one_probe_is_not_said_of_several() -> None:
+    """Where packets of pods alone are lost, a source check is likely; with others it is something else."""
+
+    def hints(*probes: str) -> list[str]:
+        inventory = Inventory(hosts=hosts("ab"), probes=probes, pod_cidr=("10.244.0.0/16",))
+        return [group.hint for group in diagnose(run(inventory, [lambda _flow: PATH])).blocked]
+
+    (alone,) = hints("pod-route")
+
+    assert alone.startswith("It bears a pod's address: clouds drop that by a source/destination check")
+    assert [""] == hints("pod-route", "ipip")
+    assert [""] == hints("pod-route", "vxlan")
+
+
 def test_a_path_that_is_lost_in_both_directions_is_said_once() -> None:
     """A dead host: nothing to it, nothing from it."""
     fault: Fault = lambda flow: PATH if "b" in (flow.src, flow.dst) else None  # noqa: E731
