@@ -307,6 +307,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     fates of the separate sends through the source's own OUTPUT chain, for flows whose arrivals are judged on
     packets injected below it. `state` says which state could have let the packets through, "" for none.
     Packets that are `forwarded` by both hosts have arrived where the destination's firewall begins.
+    `counter` is the kernel's counter that grew by each of the packets that were lost inside a host.
     """
 
     protocol: Protocol
@@ -321,6 +322,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     state: str = ""
     holder: str | None = None
     nat: str = ""
+    counter: str = ""
     failing_ports: tuple[int, ...] = ()
     passing_ports: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from netprobe import wire
+from netprobe import counters, wire
 from netprobe.attempts import (
     ARRIVALS_MASK,
     CONFIRM_MASK,
@@ -32,6 +32,12 @@ A full queue, or a filter at the interface (tc, nftables' egress), in answer to 
 
 The kernel's own packets meet the filter as well, without a word to their sender; then they are the evidence.
 """
+
+_WHY_UNSENT: Final = {
+    _NO_ROOM: "its queue is full, or a filter at its interface drops them (ENOBUFS)",
+    "ENOTSUP": "its routes depend on ports in a way that raw packets cannot follow",
+}
+"""What an errno says; ENOTSUP is the agent's own (netprobe/agent/ways.py)."""
 
 
 def cells(field: Field) -> tuple[Cell, ...]:
@@ -83,6 +89,7 @@ def _evidence(field: Field, flow: Flow, opposites: dict[tuple[object, ...], Flow
         state=_state(field, flow, opposites),
         holder=field.holder(flow),
         nat=seen.nat.get(flow.number, ""),
+        counter=seen.discards[flow.number].counter if flow.number in seen.discards else "",
         failing_ports=failing,
         passing_ports=passing,
         notes=tuple(_notes(field, flow)),
@@ -113,8 +120,7 @@ def _untested(field: Field, flow: Flow) -> str:
         return field.reasons[flow.number]
     error = unsendable(field.seen, flow, ARRIVALS_MASK | OUTPUT_MASK)
     if error and not (error == _NO_ROOM and _is_kept_in(_output(field, flow))):
-        why = ": a full queue, or a filter at its interface" if error == _NO_ROOM else ""
-        return f"{flow.src} could not send: {error}{why}"
+        return f"{flow.src} could not send: {_WHY_UNSENT.get(error, error)}"
     made = field.seen.sent[flow.number] & ARRIVALS_MASK
     if made and not field.counted(flow, made):
         return f"the taps of {flow.src} or {flow.dst} had no room for all packets: try a lower --rate"
@@ -222,6 +228,10 @@ def _notes(field: Field, flow: Flow) -> Iterable[str]:
         if flow.protocol is Protocol.TCP and _is_ignored(field, flow):
             # What drops a SYN in silence in the name of a program: linux/net/ipv4/tcp_ipv4.c.
             yield "it may want what a probe does not bring (TCP MD5, TTL security), or its queue is full"
+    discard = field.seen.discards.get(flow.number)
+    if discard is not None:
+        grew = f"{counters.short(discard.counter)} of {discard.host} grew with each packet"
+        yield f"{grew}: {counters.MEANINGS[discard.counter]}"
     if field.too_late(flow):
         yield "gets further after the opposite direction has been through: a device between remembers it"
     if flow.number in field.unasked:

@@ -8,14 +8,24 @@ from typing import Final
 import msgspec
 
 from netprobe import plan
-from netprobe.attempts import ARRIVALS_MASK, PATTERN, SAME_PORT, SLOW, Attempts
-from netprobe.model import Family, Flow, Inventory, Protocol, Symbol
+from netprobe.attempts import (
+    ARRIVALS_MASK,
+    CONFIRM_MASK,
+    LATE_MASK,
+    OUTPUT_MASK,
+    PATTERN,
+    SAME_PORT,
+    Attempts,
+)
+from netprobe.evidence import fates
+from netprobe.model import Family, Flow, Inventory, Protocol, Seen, Segment, Symbol, Verdict
 from netprobe.observations import INTERFACE, LEFT, SOCKET, Observations
 from netprobe.plan import Settings
 from netprobe.probes import Probe, registry
 from netprobe.probes.base import Application
 from netprobe.recogniser import Recogniser
-from netprobe.template import Key, Kind, Sight, Template
+from netprobe.template import AS_USUAL, Key, Kind, Shape, Sight, Template, shaped
+from netprobe.verdict import outcome
 
 _TRANSPORT_AT: Final = {Family.IPV4: 20, Family.IPV6: 40}
 
@@ -41,9 +51,9 @@ class Templates:
         self.all.append(template)
         return self._numbers[name]
 
-    def packet(self, flow: Flow, craft: Craft = Craft.PROBE) -> int | None:
+    def packet(self, flow: Flow, craft: Craft = Craft.PROBE, shape: Shape = AS_USUAL) -> int | None:
         """A packet of a flow, None where its probe knows none of this craft."""
-        name = (flow.probe, flow.family, flow.port, craft)
+        name = (flow.probe, flow.family, flow.port, craft, shape)
         if name not in self._numbers:
             probe = registry()[flow.probe]
             make = probe.withdrawal if craft is Craft.WITHDRAWAL else probe.packet
@@ -54,7 +64,7 @@ class Templates:
                 template = template.bearing(flow.pod_address)
             if craft is Craft.FRESH_PORT:
                 template = msgspec.structs.replace(template, source_port=_TRANSPORT_AT[flow.family])
-            self._number(name, template)
+            self._number(name, shaped(template, shape))
         return self._numbers[name]
 
     def speech(self, application: Application) -> tuple[int, int]:
@@ -207,6 +217,20 @@ class Field:
                     if before and not answered[number] >> attempt & 1:
                         self._distrusted[number] = self._distrusted.get(number, 0) | 1 << attempt
 
+    def lost_at(self, flow: Flow) -> Segment | None:
+        """Where a flow was lost without a word, None where it was not."""
+        heard = (ARRIVALS_MASK | OUTPUT_MASK) & ~self.too_late(flow)
+        found = fates(self.seen, flow, self.counted(flow, CONFIRM_MASK), heard)
+        outcomes = {
+            outcome(flow.protocol, fate, forwarded=flow.forwarded)
+            for fate, _count in found
+            if fate.seen > Seen.UNSENT
+        }
+        if len(outcomes) != 1:
+            return None
+        ((verdict, segment),) = outcomes
+        return segment if verdict is Verdict.FILTERED else None
+
     def counted(self, flow: Flow, attempts: int) -> int:
         """Those of the attempts that are evidence: not what taps had no room for, nor what was too late."""
         return attempts & ~self._distrusted.get(flow.number, 0) & ~self.too_late(flow)
@@ -222,7 +246,7 @@ class Field:
         further = 0
         for point in (SOCKET, INTERFACE):
             there = self.seen.at(point, Kind.PROBE)[flow.number] & ARRIVALS_MASK
-            if there & ~SLOW.mask:
+            if there & ~LATE_MASK:
                 break
             further |= there
         return further

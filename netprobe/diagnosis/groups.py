@@ -28,10 +28,12 @@ from typing import Final, TypeAlias, TypeVar
 
 import msgspec
 
+from netprobe import counters
 from netprobe.diagnosis.evidence import in_one_line
 from netprobe.diagnosis.routes import Pair, Route, products, routes
 from netprobe.diagnosis.words import (
     CAUSES,
+    COUNTED,
     RATIONED_ALONE,
     RATIONED_TOO,
     SEVERAL_ADDRESSES,
@@ -128,6 +130,7 @@ class _Cause(msgspec.Struct, frozen=True):
     by: str
     side: str
     stage: str
+    counter: str = ""
     rationed: bool = False
 
 
@@ -239,6 +242,7 @@ class _Grouper:
                 by=self._by(cell),
                 side=_side(cell),
                 stage=session.stage if session is not None else "",
+                counter=cell.evidence.counter,
                 rationed=judgement.verdict is Verdict.FILTERED and RATIONED in cell.evidence.notes,
             )
             found.setdefault((cause, self._unit(cell.flow)), []).append(cell)
@@ -370,6 +374,7 @@ class _Grouper:
             for caveat in cell.judgement.caveats:
                 caveats[caveat] = caveats.get(caveat, 0) + 1
         said = (
+            _counted(cause.counter),
             STAGES.get(cause.stage, "") or _hint(cause, lost.units),
             SEVERAL_ADDRESSES if len(by) > len({":" in address for address in by}) else "",
             RATIONED_TOO if silent else "",
@@ -421,6 +426,12 @@ def _hint(cause: _Cause, units: Iterable[_Unit]) -> str:
         return ""
     hints = {probe.hint if (probe := registry().get(unit.probe)) else "" for unit in units}
     return hints.pop() if len(hints) == 1 else ""
+
+
+def _counted(counter: str) -> str:
+    return (
+        COUNTED.format(counter=counters.short(counter), meaning=counters.MEANINGS[counter]) if counter else ""
+    )
 
 
 def _by_anybody(cause: _Cause) -> _Cause:
