@@ -80,7 +80,7 @@ class Sightings:
     `masks` has, by (point, kind) and flow, a bit for each attempt; `origins` the flows by kind, source
     address, TTL (0 where it is not known) and destination port (0 where there is none, or another word than
     the probe's) of what arrived; `sent` and `back` when probes were sent and when something came back, by
-    tag; `kept` whole packets by point; `at_sockets` how many came to sockets.
+    tag; `kept` whole packets by point; `awaited` how many came to taps that are waited for.
     """
 
     def __init__(self) -> None:
@@ -89,7 +89,7 @@ class Sightings:
         self.sent: dict[int, float] = {}
         self.back: dict[int, float] = {}
         self.kept: list[tuple[str, bytes]] = []
-        self.at_sockets = 0
+        self.awaited = 0
 
     def rtts(self) -> "list[list[int]]":
         """For each flow that was answered, the shortest time from sending to answer in microseconds."""
@@ -103,10 +103,11 @@ class Sightings:
 
 
 class Tap:
-    """One tap: its socket, and the point of the host that it stands at."""
+    """One tap: its socket, the point of the host that it stands at, and whether it is waited for."""
 
     def __init__(self, request: "dict[str, object]") -> None:
         self.kind = wire.one_of(request.get("kind"), "tap.kind", _KINDS)
+        self.awaited = wire.flag(request.get("awaited", self.kind == "raw"), "tap.awaited")
         self.point = wire.text(request.get("point"), "tap.point")
         program = [_instruction(each) for each in wire.items(request.get("filter"), "tap.filter")]
         arriving = wire.flag(request.get("arriving", False), "tap.arriving")
@@ -166,7 +167,7 @@ class Tap:
 
 
 class Waiting:
-    """Somebody who waits for a number of packets to come to sockets."""
+    """Somebody who waits for a number of packets."""
 
     def __init__(self, expect: int, ready: "Callable[[], None]") -> None:
         self.expect = expect
@@ -259,7 +260,7 @@ class Taps:
                         port = 0
                         if sight.kind == "probe" and protocol in _WITH_PORTS:
                             port = buffer[transport + 2] << 8 | buffer[transport + 3]
-                        self._note(tap.point, sight.kind, tag, now, source, port)
+                        self._note(tap, sight.kind, tag, now, source, port)
                         break
         return True
 
@@ -271,15 +272,15 @@ class Taps:
         """
         return not sight.answers or tap.point == "left" or tag in self._seen.sent
 
-    def _note(self, point: str, kind: str, tag: int, now: float, source: "str | None", port: int) -> None:
+    def _note(self, tap: Tap, kind: str, tag: int, now: float, source: "str | None", port: int) -> None:
         """Note the packet in the buffer; `source` is its address where it came without its IP header."""
         seen, flow = self._seen, tag >> ATTEMPT_BITS
-        masks = seen.masks[point, kind]
+        masks = seen.masks[tap.point, kind]
         masks[flow] = masks.get(flow, 0) | 1 << (tag & _ATTEMPT_MASK)
-        if point == "left":
+        if tap.point == "left":
             return
-        if point == "socket":
-            seen.at_sockets += 1
+        if tap.awaited:
+            seen.awaited += 1
         if kind != "probe":
             seen.back.setdefault(tag, now)
         buffer = self._buffer
@@ -302,7 +303,7 @@ class Taps:
         self._seen.sent[tag] = time.monotonic()
 
     def when(self, expect: int, within_s: float, ready: "Callable[[], None]") -> None:
-        """Call `ready` once `expect` packets have come to sockets since the last `take`, or after a time."""
+        """Call `ready` once `expect` packets that are waited for have come since `take`, or after a time."""
         self._drain()
         waiting = Waiting(expect, ready)
         self._waiting.append(waiting)
@@ -315,7 +316,7 @@ class Taps:
             waiting.ready()
 
     def _wake(self) -> None:
-        for waiting in [each for each in self._waiting if self._seen.at_sockets >= each.expect]:
+        for waiting in [each for each in self._waiting if self._seen.awaited >= each.expect]:
             self._release(waiting)
 
     def take(self) -> "dict[str, object]":
