@@ -18,7 +18,7 @@ from netprobe.diagnosis import Group, Route, Untested, What, diagnose
 from netprobe.diagnosis.evidence import in_one_line
 from netprobe.diagnosis.names import FEW, Names
 from netprobe.model import Caveat, Cell, Family, Protocol, Run, Verdict
-from netprobe.modes import Matrix, ModeResult, RequiredFlow, evaluate, required_flows
+from netprobe.modes import Matrix, ModeResult, evaluate, needed_cells, required_flows
 from netprobe.reports._pen import Pen
 from netprobe.reports._squares import MEANINGS, Table, draw
 from netprobe.reports.base import Options, Report, when
@@ -119,7 +119,7 @@ class _Text:
     # What is not open.
 
     def _not_open(self) -> Iterator[Iterator[str]]:
-        needed = list(_needed_cells(self._required))
+        needed = list(needed_cells(self._required))
         diagnosis = diagnose(self._run, needed, self._names.short)
         yield self._groups("Blocked", diagnosis.blocked)
         yield self._groups("Closed", diagnosis.closed)
@@ -358,20 +358,6 @@ def _alike(results: Iterable[ModeResult]) -> list[list[ModeResult]]:
             result
         )
     return list(groups.values())
-
-
-def _needed_cells(required: Iterable[RequiredFlow]) -> Iterator[Cell]:
-    """
-    The cells that make required flows not open.
-
-    Of alternatives that are not known because one was not tested, only that one: the others decide nothing.
-    """
-    for flow in required:
-        if flow.verdict is Verdict.OPEN:
-            continue
-        for cell in flow.cells:
-            if flow.verdict is not Verdict.UNTESTED or cell.judgement.verdict is Verdict.UNTESTED:
-                yield cell
 
 
 def _outcome(result: ModeResult) -> tuple[str, Verdict]:
