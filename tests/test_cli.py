@@ -866,8 +866,8 @@ def test_the_report_has_colour_on_a_terminal_that_wants_it(
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys, "stdout", Terminal())
 
-    assert is_colourful is run_command._options(Output(None), verbose=False).color
-    assert not run_command._options(Output(tmp_path / "r.txt"), verbose=False).color
+    assert is_colourful is run_command.options(Output(None), verbose=False).color
+    assert not run_command.options(Output(tmp_path / "r.txt"), verbose=False).color
 
 
 @pytest.mark.parametrize("terminal", ["dumb", ""])

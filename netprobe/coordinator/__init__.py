@@ -21,7 +21,7 @@ from netprobe.coordinator.sessions import Sessions
 from netprobe.model import Flow, Inventory, Run
 from netprobe.plan import Settings
 
-__all__ = ["Progress", "Settings", "Silent", "run"]
+__all__ = ["Progress", "Settings", "Silent", "now", "run"]
 
 
 async def run(
@@ -37,7 +37,7 @@ async def run(
     flows than a run can number; nothing has been started then.
     """
     told = Silent() if progress is None else progress
-    started = _now()
+    started = now()
     async with deployed(inventory, settings, told, flows) as there:
         await _probe(there, told)
     field = there.field
@@ -49,7 +49,7 @@ async def run(
         cells=cells(field),
         packets=field.packets,
         started=started,
-        finished=_now(),
+        finished=now(),
         versions={"netprobe": version("netprobe"), "python": platform.python_version()},
     )
 
@@ -70,5 +70,6 @@ async def _probe(there: Deployment, told: Progress) -> None:
         await volleys.listen(crew.names, 0)
 
 
-def _now() -> str:
+def now() -> str:
+    """The time, as a run tells it."""
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds")

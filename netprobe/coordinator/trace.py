@@ -19,12 +19,13 @@ import trio
 
 from netprobe import hops
 from netprobe.attempts import ALL_OF_A_PORT, HOPS, HOPS_AGAIN, Attempts
+from netprobe.coordinator import now, run
 from netprobe.coordinator.deployment import Deployment, deployed
 from netprobe.coordinator.field import Craft
 from netprobe.coordinator.progress import Progress, Silent
 from netprobe.coordinator.volleys import KERNEL, LINK, SPOKEN_RATE, Volley
 from netprobe.diagnosis import diagnose
-from netprobe.model import Family, Flow, Hop, Inventory, Reply, Run, Segment, Settings, Trace
+from netprobe.model import Family, Flow, Hop, Inventory, Reply, Run, Segment, Settings, Trace, Verdict
 from netprobe.modes import needed_cells, required_flows
 from netprobe.plan import numbered
 from netprobe.template import Shape
@@ -86,15 +87,39 @@ async def trace(
     )
 
 
-async def trace_blocked(run: Run, progress: Progress | None = None) -> Run:
+async def trace_one(
+    inventory: Inventory,
+    settings: Settings,
+    flows: Sequence[Flow],
+    flow: Flow,
+    reach: Reach,
+    progress: Progress | None = None,
+) -> Run:
+    """
+    A run over flows of one pair, numbered from 0, with the trace of one of them.
+
+    Beside it is traced another one that is open, unless the flow itself is.
+    """
+    result = await run(inventory, settings, progress, flows)
+    cell = result.cells[flow.number]
+    if cell.judgement.verdict is Verdict.UNTESTED:
+        return msgspec.structs.replace(result, traces=(Trace(flow=flow, error=cell.judgement.detail),))
+    is_open = cell.judgement.verdict is Verdict.OPEN
+    pair = Pair(flow, None if is_open else hops.reference(flow, result.cells))
+    return msgspec.structs.replace(
+        result, traces=await trace(inventory, settings, [pair], reach, progress), finished=now()
+    )
+
+
+async def trace_blocked(result: Run, progress: Progress | None = None) -> Run:
     """A run with the trace of one flow of each group that was lost on the path; of the largest groups."""
-    diagnosis = diagnose(run, needed_cells(required_flows(run)))
+    diagnosis = diagnose(result, needed_cells(required_flows(result)))
     examples = [group.example.flow for group in diagnosis.blocked if group.segment is Segment.PATH]
-    pairs = [Pair(flow, hops.reference(flow, run.cells)) for flow in examples[:MOST_TRACES]]
+    pairs = [Pair(flow, hops.reference(flow, result.cells)) for flow in examples[:MOST_TRACES]]
     if not pairs:
-        return run
-    traces = await trace(run.inventory, run.settings, pairs, progress=progress)
-    return msgspec.structs.replace(run, traces=traces)
+        return result
+    traces = await trace(result.inventory, result.settings, pairs, progress=progress)
+    return msgspec.structs.replace(result, traces=traces, finished=now())
 
 
 class _Question(NamedTuple):

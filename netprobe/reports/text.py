@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from netprobe import __version__
+from netprobe import __version__, hops
 from netprobe.diagnosis import Group, Route, Untested, What, diagnose
 from netprobe.diagnosis.evidence import in_one_line
 from netprobe.diagnosis.names import FEW, Names
@@ -165,9 +165,17 @@ class _Text:
         example = f"{short[flow.src]} → {short[flow.dst]} ({flow.src_address} → {flow.dst_address})"
         lead = "" if len(group.cells) == 1 else "e.g. "
         yield from pen.wrap(f"{lead}{example}: {group.evidence}", _INDENT, "  ")
+        yield from self._trace(group)
         if group.caveats:
             caveats = (f"{caveat.value} ({count})" for caveat, count in group.caveats.items())
             yield from pen.wrap(f"caveats: {', '.join(caveats)}", _INDENT)
+
+    def _trace(self, group: Group) -> Iterator[str]:
+        """At which hop the group's example was lost, where that was asked for."""
+        for trace in self._run.traces:
+            if trace.flow == group.example.flow:
+                said = hops.in_one_line(trace, self._names.short)
+                yield from self._pen.wrap(f"trace: {said}", _INDENT, "  ")
 
     def _untested(self, groups: Sequence[Untested]) -> Iterator[str]:
         if not groups:
