@@ -14,7 +14,7 @@ dropped by the first one while it forwarded, or by the second one before that. A
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -189,12 +189,12 @@ def _loss(found: Trace, src: str, dst: str) -> str:
         return f"{seen}; {who}{found.refusal.reason}"
     if answered := [each.ttl for each in found.hops if each.reply is Reply.ANSWERED]:
         return f"{seen}; somebody at hop {answered[0]} or before it answers in {dst}'s name"
-    if found.lost_ttl is None or found.reference is None:
+    theirs = found.reference.hops if found.reference is not None else ()
+    there = next((each for each in theirs if each.ttl == found.lost_ttl), None)
+    if there is None or found.reference is None:
         return f"{seen}, not seen any further; {_nothing_to_compare(found)}"
-    there = found.reference.hops[found.lost_ttl - 1]
     at = f"{dst} (hop {there.ttl})" if there.reply is Reply.ARRIVED else f"hop {there.ttl} ({there.by})"
-    between = found.hops[found.last_ttl : found.lost_ttl - 1]
-    untold = f"; no word from {_hops(between)}" if between else ""
+    untold = _untold(found.last_ttl + 1, there.ttl - 1)
     return f"{seen}, not at {at}, where {label(found.reference.flow)} is{untold}"
 
 
@@ -223,6 +223,8 @@ def _nothing_to_compare(found: Trace) -> str:
     return f"nor was {name}, which is open there"
 
 
-def _hops(some: Sequence[Hop]) -> str:
-    first, last = some[0].ttl, some[-1].ttl
-    return f"hop {first}" if first == last else f"hops {first} to {last}"
+def _untold(first: int, last: int) -> str:
+    """Which hops lie between the last one that saw a packet and the first one that did not."""
+    if first > last:
+        return ""
+    return f"; no word from {f'hop {first}' if first == last else f'hops {first} to {last}'}"

@@ -119,7 +119,9 @@ def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) 
     assert f"netprobe {__version__}\n" == capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", ["", "run", "demo", "inventory", "inventory check", "completion"])
+@pytest.mark.parametrize(
+    "command", ["", "run", "trace", "demo", "inventory", "inventory check", "completion"]
+)
 def test_the_help_is_as_it_was_read_and_approved(
     command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

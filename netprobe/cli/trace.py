@@ -27,8 +27,8 @@ Examples:
   netprobe trace hosts.yaml node-a node-b flannel --port 8472 --family ipv6
   netprobe trace hosts.yaml node-a node-b bgp --format json
 \b
-Exit status: 0 the flow is open, 1 it is not, 2 nothing was sent, 3 it could not be
-tested."""
+Exit status: 0 the flow is open, 1 it is not, 2 nothing was sent,
+3 it could not be tested."""
 )
 @INVENTORY
 @click.argument("src", shell_complete=complete_hosts)
@@ -85,11 +85,11 @@ def trace(  # noqa: PLR0913 - one for each option
     verbose: bool,
 ) -> int:
     """
-    Find out how far the packets of PROBE get from SRC to DST, two hosts of INVENTORY.
+    Find the hop at which PROBE is lost between SRC and DST.
 
-    First all probes are sent from SRC to DST once. Then the packet of PROBE is sent with a growing TTL, and
-    beside it that of a probe that is open, so that the hop that does not get the one packet is told from one
-    that never speaks.
+    SRC and DST are hosts of INVENTORY. First all probes are sent from the one to the other. Then the packet
+    of PROBE is sent with a growing TTL, and beside it that of a probe that is open: this tells a hop that
+    does not get the packet from one that never speaks.
     """
     from netprobe import plan
     from netprobe.inventory import one_flow
