@@ -229,6 +229,10 @@ class _Tracer:
             if self._sure[question] < self._reach.tries - 1 and not self._is_answered(question)
         ]
 
+    def _is_settled(self, question: _Question) -> bool:
+        """Whether there is nothing to wait for."""
+        return question.flow.number in self._there.field.reasons or self._is_answered(question)
+
     def _is_answered(self, question: _Question) -> bool:
         return self._hop(question).reply is not Reply.NONE
 
@@ -245,9 +249,12 @@ class _Tracer:
         await self._there.volleys.fire(volleys, after_s=after_s, most_a_second=SPOKEN_RATE, timed=True)
         self._fired_at = trio.current_time()
         deadline = self._fired_at + self._there.field.settings.timeout_s
-        ends = {name for flow, _ttl in questions for name in (flow.src, flow.dst)}
-        while trio.current_time() < deadline and not all(map(self._is_answered, questions)):
-            await self._there.volleys.listen(ends - self._there.crew.lost.keys(), _POLL_S)
+        open_ = list(questions)
+        while open_ and trio.current_time() < deadline:
+            await self._there.volleys.listen(
+                {end for flow, _ in open_ for end in (flow.src, flow.dst)}, _POLL_S
+            )
+            open_ = [each for each in open_ if not self._is_settled(each)]
 
     def _by_way(self, flows: Iterable[Flow]) -> list[tuple[str, list[Flow]]]:
         """Flows by their ways out: those that share a conntrack entry with their opposite leave no trace."""

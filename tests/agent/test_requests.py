@@ -222,11 +222,11 @@ WRONG: Final[list[Any]] = ["no", "\ud800", "é", "10.0.0.256", -1, 1.5, 1 << 40,
 RIGHT: Final = {
     str: {"point", "kind"},
     float: {"rate", "after", "within", "timeout"},
-    bool: {"arriving", "network", "delete"},
+    bool: {"arriving", "network", "delete", "timed"},
 }
 OPTIONAL: Final = {
     "peers", "ports", "sights", "taps", "base", "matches", "minus", "arriving", "network", "tags", "plus",
-    "idents", "source_port", "checksums", "after", "expect", "within", "delete",
+    "idents", "source_port", "checksums", "after", "expect", "within", "delete", "timed",
 }  # fmt: skip
 OF_FIXED_LENGTH: Final = [
     ("facts", ("ports", 0)),
