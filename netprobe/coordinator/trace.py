@@ -58,15 +58,22 @@ class Pair(NamedTuple):
     reference: Flow | None = None
 
 
+class Traced(NamedTuple):
+    """The traces of pairs, in their order, and how many packets these took."""
+
+    traces: tuple[Trace, ...]
+    packets: int
+
+
 async def trace(
     inventory: Inventory,
     settings: Settings,
     pairs: Sequence[Pair],
     reach: Reach = Reach(),  # noqa: B008 (it is a constant)
     progress: Progress | None = None,
-) -> tuple[Trace, ...]:
+) -> Traced:
     """
-    Trace flows of an inventory, side by side; their traces, in the same order.
+    Trace flows of an inventory, side by side.
 
     What cannot be traced has the reason in its trace.
     """
@@ -82,9 +89,15 @@ async def trace(
         told.phase("tracing", len(flows))
         await tracer.trace()
     found = {flow: msgspec.structs.replace(tracer.result(each), flow=flow) for flow, each in theirs.items()}
-    return tuple(
+    traces = tuple(
         found[flow] if other is None else hops.beside(found[flow], found[other]) for flow, other in pairs
     )
+    return Traced(traces, deployment.field.packets)
+
+
+def _with(result: Run, traced: Traced) -> Run:
+    packets = result.packets + traced.packets
+    return msgspec.structs.replace(result, traces=traced.traces, packets=packets, finished=now())
 
 
 async def trace_one(
@@ -106,20 +119,22 @@ async def trace_one(
         return msgspec.structs.replace(result, traces=(Trace(flow=flow, error=cell.judgement.detail),))
     is_open = cell.judgement.verdict is Verdict.OPEN
     pair = Pair(flow, None if is_open else hops.reference(flow, result.cells))
-    return msgspec.structs.replace(
-        result, traces=await trace(inventory, settings, [pair], reach, progress), finished=now()
-    )
+    return _with(result, await trace(inventory, settings, [pair], reach, progress))
 
 
 async def trace_blocked(result: Run, progress: Progress | None = None) -> Run:
-    """A run with the trace of one flow of each group that was lost on the path; of the largest groups."""
+    """
+    A run with the trace of one flow of each group that was lost on the path; of the largest groups.
+
+    Of a session that was lost it would say nothing: the packets of a trace are SYNs, which come through.
+    """
     diagnosis = diagnose(result, needed_cells(required_flows(result)))
-    examples = [group.example.flow for group in diagnosis.blocked if group.segment is Segment.PATH]
-    pairs = [Pair(flow, hops.reference(flow, result.cells)) for flow in examples[:MOST_TRACES]]
+    examples = [group.example for group in diagnosis.blocked if group.segment is Segment.PATH]
+    flows = [cell.flow for cell in examples if cell.evidence.session is None][:MOST_TRACES]
+    pairs = [Pair(flow, hops.reference(flow, result.cells)) for flow in flows]
     if not pairs:
         return result
-    traces = await trace(result.inventory, result.settings, pairs, progress=progress)
-    return msgspec.structs.replace(result, traces=traces, finished=now())
+    return _with(result, await trace(result.inventory, result.settings, pairs, progress=progress))
 
 
 class _Question(NamedTuple):

@@ -83,11 +83,11 @@ class _Text:
             case Reply.EXCEEDED:
                 return hop.by
             case Reply.ARRIVED:
-                return (
-                    f"{self._names[trace.flow.dst]}: {hop.said}" if hop.said else self._names[trace.flow.dst]
-                )
-            case _:
-                return f"{hop.by}: {hop.said}" if hop.by else hop.said
+                return self._names[trace.flow.dst]
+            case Reply.ANSWERED:
+                return f"answered in {self._names[trace.flow.dst]}'s name"
+            case Reply.REFUSED:
+                return f"refused by {hop.by}" if hop.by else "refused"
 
 
 def _legend(every: Iterable[Hop]) -> Iterator[str]:

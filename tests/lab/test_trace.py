@@ -14,13 +14,14 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import pytest
 import trio
 
 from netprobe import coordinator, hops, plan
 from netprobe.coordinator.trace import Pair, Reach, trace, trace_blocked, trace_one
 from netprobe.inventory import dump
-from netprobe.lab import Hook, Lab, describe, namespaces
+from netprobe.lab import ChainType, Hook, Lab, describe, namespaces
 from netprobe.model import Family, Flow, Reply, Run, Segment, Settings, Trace, Verdict
 from netprobe.reports import Options, registry
 from netprobe.reports.json import load
@@ -92,7 +93,7 @@ ALL: Final = [
 def together(lab: Lab, *pairs: tuple[Flow, Flow | None], tries: int = 3) -> tuple[Trace, ...]:
     """Traces side by side, without a run before."""
     asked = [Pair(flow, other) for flow, other in pairs]
-    return trio.run(trace, ends(lab), Settings(), asked, Reach(tries=tries))
+    return trio.run(trace, ends(lab), Settings(), asked, Reach(tries=tries)).traces
 
 
 def first_of(lab: Lab, probe: str, family: Family, port: int | None = None) -> Flow:
@@ -226,9 +227,7 @@ def test_who_answers_in_the_destinations_name_is_found(lab: Lab) -> None:
     """A router that hands the connection to itself: its own socket answers, and b sees nothing."""
     make = partial(socket.create_server, ("", 179))
     with namespaces.inside(lab.hosts["r2"].namespace, make):
-        chain = "type nat hook prerouting priority -100;"
-        rules = f"table ip t {{\n chain c {{\n {chain}\n tcp dport 179 redirect\n }}\n}}\n"
-        lab.run("r2", ["nft", "-f", "-"], input=rules)
+        lab.nft("r2", "tcp dport 179 redirect", hook=Hook.PREROUTING, type=ChainType.NAT)
         run = traced(lab, "bgp")
 
     assert f"last seen at {ONE} (hop 1); somebody at hop 2 or before it answers in b's name" == words(run)
@@ -251,7 +250,7 @@ def test_many_traces_at_once_claim_no_more_than_was_seen(lab: Lab) -> None:
     flows = flows_of(lab, Family.IPV4)
     (bgp,) = (flow for flow in flows if flow.probe == "bgp")
     lost = [flow for flow in flows if flow is not bgp]
-    traces = trio.run(trace, ends(lab), Settings(), [Pair(flow, bgp) for flow in lost])
+    traces = together(lab, *((flow, bgp) for flow in lost))
 
     assert 9 == len(lost) == len(traces)
     for found in traces:
@@ -329,6 +328,37 @@ def test_nothing_is_left_by_a_trace_nor_by_one_that_is_interrupted(lab: Lab, tmp
     assert b"netprobe: error: interrupted" in stderr
     assert b"Traceback" not in stderr
     assert before == look(lab)
+
+
+def test_an_address_that_is_translated_on_the_way_hides_no_hop(lab: Lab) -> None:
+    """The first router lends its own: what is said of the packets comes back to a all the same."""
+    rule = "ip saddr 10.77.1.11 masquerade"
+    lab.nft("router", rule, hook=Hook.POSTROUTING, type=ChainType.NAT)
+    lab.nft("r3", "udp dport 4789 drop", hook=Hook.PREROUTING)
+    lost, whole = together(
+        lab,
+        (first_of(lab, "vxlan", Family.IPV4), first_of(lab, "bgp", Family.IPV4)),
+        (first_of(lab, "bgp", Family.IPV4), None),
+    )
+
+    assert f"last seen at {TWO} (hop 2), not at hop 3 ({THREE}), where bgp tcp/179 is" == hops.in_one_line(
+        lost, {}
+    )
+    assert "comes through to b (hop 4)" == hops.in_one_line(whole, {})
+
+
+def test_a_host_that_is_lost_is_the_reason_why_there_is_no_trace(lab: Lab) -> None:
+    """In the trace itself, and beside that of another flow."""
+    inventory = ends(lab)
+    broken = msgspec.structs.replace(inventory.hosts[1], python=("/nowhere/python3",))
+    inventory = msgspec.structs.replace(inventory, hosts=(inventory.hosts[0], broken))
+    pair = Pair(first_of(lab, "vxlan", Family.IPV4), first_of(lab, "bgp", Family.IPV4))
+    ((found,), packets) = trio.run(trace, inventory, Settings(), [pair])
+
+    assert 0 == packets
+    assert hops.in_one_line(found, {}).startswith("not traced: b: ")
+    assert found.reference is not None
+    assert found.error == found.reference.error
 
 
 def test_two_hosts_on_one_link_are_one_hop_apart() -> None:
