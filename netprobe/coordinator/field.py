@@ -44,7 +44,12 @@ class Templates:
     def packet(self, flow: Flow, craft: Craft = Craft.PROBE, shape: Shape = AS_USUAL) -> int | None:
         """A packet of a flow, None where its probe knows none of this craft."""
         name = (flow.probe, flow.family, flow.port, craft, shape)
-        if name not in self._numbers:
+        if name not in self._numbers and shape != AS_USUAL:
+            usual = self.packet(flow, craft)
+            if usual is None:
+                return None
+            self._number(name, shaped(self.all[usual], shape))
+        elif name not in self._numbers:
             probe = registry()[flow.probe]
             make = probe.withdrawal if craft is Craft.WITHDRAWAL else probe.packet
             if make is None:
@@ -52,7 +57,7 @@ class Templates:
             template = make(flow.family, flow.port, self._key)
             if craft is Craft.FRESH_PORT:
                 template = msgspec.structs.replace(template, source_port=_TRANSPORT_AT[flow.family])
-            self._number(name, shaped(template, shape))
+            self._number(name, template)
         return self._numbers[name]
 
     def speech(self, application: Application) -> tuple[int, int]:
