@@ -216,19 +216,26 @@ class _Tracer:
         return hops.hop(self._there.field.seen, *question)
 
     async def _again(self) -> None:
-        """Ask silent hops again, those of one flow of each source and family at a time."""
+        """Ask silent hops again, those of one flow at a time of all that tell the same listener."""
         ends_at = trio.current_time() + _PATIENCE_S
         while self._fired_at + _PERIOD_S < ends_at:
             turn: dict[tuple[str, Family], list[_Question]] = {}
             for flow in sorted(self._there.field.testable(self._flows), key=self._patience_with):
                 if silent := self._silent(flow):
-                    turn.setdefault((flow.src, flow.family), silent)
+                    turn.setdefault(self._listener(flow), silent)
             if not turn:
                 return
             questions = sorted((each for some in turn.values() for each in some), key=lambda each: each.ttl)
             after_s = max(0.0, self._fired_at + _PERIOD_S - trio.current_time())
             await self._ask(questions, HOPS_AGAIN, after_s=after_s)
             self._sure.update(questions)
+
+    def _listener(self, flow: Flow) -> tuple[str, Family]:
+        """Whom routers tell about a flow's packets: hosts behind one address share what is said to that."""
+        seen = self._there.field.seen
+        alike = (each for each in self._flows if (each.src, each.family) == (flow.src, flow.family))
+        known = (seen.nat[each.number] for each in alike if each.number in seen.nat)
+        return next(known, flow.src), flow.family
 
     def _patience_with(self, flow: Flow) -> int:
         """How often the hop of a flow that was asked least has been."""

@@ -174,8 +174,10 @@ class _Text:
         """At which hop the group's example was lost, where that was asked for."""
         for trace in self._run.traces:
             if trace.flow == group.example.flow:
+                # What was lost before may come through later: a device between has been opened meanwhile.
+                again = "this time it " if trace.arrived_ttl is not None else ""
                 said = hops.in_one_line(trace, self._names.short)
-                yield from self._pen.wrap(f"trace: {said}", _INDENT, "  ")
+                yield from self._pen.wrap(f"trace: {again}{said}", _INDENT, "  ")
 
     def _untested(self, groups: Sequence[Untested]) -> Iterator[str]:
         if not groups:

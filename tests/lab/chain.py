@@ -12,12 +12,13 @@ from netprobe.lab import Lab, describe
 from netprobe.model import Family, Inventory
 
 LAB: Final = """
-name: two hosts, and two more routers on the way from the first to the second
+name: two hosts, two more routers on the way from the first to the second, and another host beside the first
 hosts:
   - {name: a, roles: [node]}
   - {name: b, roles: [node, typha, apiserver, etcd]}
   - r2
   - r3
+  - c
 faults:
   - {on: router, route: ["$b via $r2", "$b.ipv6 via $r2.ipv6"]}
   - {on: [r2, r3], sysctl: {net.ipv4.ip_forward: 1, net.ipv6.conf.all.forwarding: 1}}
@@ -46,8 +47,8 @@ def _ip(lab: Lab, on: str, *words: str) -> None:
     lab.run(on, ["ip", *words])
 
 
-def ends(lab: Lab) -> Inventory:
-    """The inventory of the two ends."""
+def ends(lab: Lab, names: str = "ab") -> Inventory:
+    """The inventory of the two ends, or of others."""
     inventory = lab.inventory()
-    hosts = tuple(host for host in inventory.hosts if host.name in ("a", "b"))
+    hosts = tuple(host for host in inventory.hosts if host.name in names)
     return msgspec.structs.replace(inventory, hosts=hosts)

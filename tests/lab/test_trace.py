@@ -347,6 +347,26 @@ def test_an_address_that_is_translated_on_the_way_hides_no_hop(lab: Lab) -> None
     assert "comes through to b (hop 4)" == hops.in_one_line(whole, {})
 
 
+def test_hosts_that_share_an_address_share_the_words_that_are_told_to_it(lab: Lab) -> None:
+    """Behind the router that lends it to both; so they are not asked about at the same time."""
+    hidden = "ip saddr {10.77.1.11, 10.77.5.11} masquerade"
+    lab.nft("router", hidden, hook=Hook.POSTROUTING, type=ChainType.NAT)
+    lab.nft("r2", ["meta l4proto udp drop", "ip protocol 4 drop", "tcp dport != 179 drop"], hook=Hook.FORWARD)
+    inventory = ends(lab, "abc")
+    every = plan.flows(inventory, Settings(families=(Family.IPV4,)))
+    # Of IP-in-IP and WireGuard, which have the same ports or none, it lets only one of the two through.
+    to_b = [flow for flow in every if flow.dst == "b" and flow.probe not in ("ipip", "wireguard")]
+    bgp = {flow.src: flow for flow in to_b if flow.probe == "bgp"}
+    pairs = [Pair(flow, bgp[flow.src]) for flow in to_b if flow is not bgp[flow.src]]
+    traces = trio.run(trace, inventory, Settings(), pairs).traces
+
+    assert {"a", "c"} == {found.flow.src for found in traces}
+    for found in traces:
+        # r2 saw each of them: where it did not say so, it must not be said that it did not.
+        assert found.lost_ttl in (3, 4)
+        assert found.hops[1].by == TWO or found.hops[1].is_unsure
+
+
 def test_a_host_that_is_lost_is_the_reason_why_there_is_no_trace(lab: Lab) -> None:
     """In the trace itself, and beside that of another flow."""
     inventory = ends(lab)
