@@ -11,7 +11,7 @@ import os
 import socket
 import time
 
-from netprobe.agent import netlink, wire
+from netprobe.agent import netlink, pathmtu, wire
 from netprobe.agent.templates import ATTEMPT_BITS, Template
 
 TYPE_CHECKING = False
@@ -242,6 +242,7 @@ def _raw_socket(source: bytes) -> socket.socket:
     family = netlink.family_of(source)
     handle = socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW)
     handle.setblocking(False)
+    pathmtu.of_interface(handle)
     # Bound, so that routing by source address (ip rule) does as for real traffic.
     handle.bind((wire.address_text(source), 0))
     return handle
