@@ -97,19 +97,22 @@ class Shape(msgspec.Struct, frozen=True):
     In what a packet differs from its probe's usual one, where anything but 0 is given.
 
     `hops` is its TTL or hop limit. `size` is its length in bytes with the IP header, which padding makes up;
-    it is then sent whole or not at all (over IPv4: DF is set) unless it `may_be_cut`.
+    it is then sent whole or not at all (over IPv4: DF is set) unless it `may_be_cut`. `mss` is what a SYN
+    announces as its maximum segment size.
     """
 
     hops: int = 0
     size: int = 0
     may_be_cut: bool = False
+    mss: int = 0
 
 
 AS_USUAL: Final = Shape()
 
 _IPV4_HEADER, _IPV6_HEADER = 20, 40
 _DONT_FRAGMENT: Final = 0x40
-_UDP: Final = 17
+_TCP, _UDP = 6, 17
+_MSS_AT: Final = 22  # the first option's value, behind its kind and length (RFC 9293 §3.1, §3.2)
 
 
 def shaped(template: Template, shape: Shape) -> Template:
@@ -126,8 +129,10 @@ def shaped(template: Template, shape: Shape) -> Template:
     if pad < 0:
         message = f"a packet of {len(data)} bytes cannot have {shape.size}"
         raise ValueError(message)
+    header, protocol = (_IPV4_HEADER, data[9]) if is_v4 else (_IPV6_HEADER, data[6])
+    if shape.mss and protocol == _TCP:
+        data[header + _MSS_AT : header + _MSS_AT + 2] = shape.mss.to_bytes(2, "big")
     if shape.size:
-        header, protocol = (_IPV4_HEADER, data[9]) if is_v4 else (_IPV6_HEADER, data[6])
         length = shape.size if is_v4 else shape.size - header
         data[2 if is_v4 else 4 : 4 if is_v4 else 6] = length.to_bytes(2, "big")
         if protocol == _UDP:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -66,7 +66,7 @@ class Templates:
 
 class Field:
     """
-    The state of a run.
+    The state of a run; its `flows` are those that the inventory asks for, or given ones.
 
     `ending_at` are, by host, the flows that have an end there, at either side. `reasons` say why a flow
     cannot be tested, by number. `holders` are the programs that hold a destination port, by (protocol,
@@ -77,11 +77,13 @@ class Field:
     again slowly.
     """
 
-    def __init__(self, inventory: Inventory, settings: Settings) -> None:
+    def __init__(
+        self, inventory: Inventory, settings: Settings, flows: Sequence[Flow] | None = None
+    ) -> None:
         self.inventory = inventory
         self.settings = settings
         self.key = Key.fresh()
-        self.flows = plan.flows(inventory, settings)
+        self.flows = plan.flows(inventory, settings) if flows is None else list(flows)
         self.probes: dict[str, Probe] = {probe.name: probe for probe in plan.probes(inventory)}
         self.ending_at: dict[str, list[Flow]] = {host.name: [] for host in inventory.hosts}
         for flow in self.flows:

@@ -1,0 +1,196 @@
+"""
+The search for the largest packet that arrives whole: which sizes to try next, and what is known by then.
+
+Whatever arrives proves that its size fits, at once and for good. What does not arrive proves nothing at first:
+it may have been lost, or its taps were busy. So the smallest size that fails is asked again, each time beside
+the largest one that came, until chance would have let it through once with near certainty.
+
+Usually every link has one of a few MTUs: the first volley is a ladder of these. The second asks for every byte
+between the largest that came and the smallest that did not, or for a spread of them where they are too many.
+What a router said of its MTU is only a hint for which to ask first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
+
+MOST: Final = 60
+"""Packets of one flow in a volley: its attempts are numbered with six bits."""
+
+USUAL: Final = (
+    576,  # what every host takes, RFC 791 §3.1
+    1006,  # SLIP, RFC 1055
+    1280,  # the least of IPv6, RFC 8200 §5
+    1370,
+    1400,  # tunnels of clouds and VPNs
+    1420,  # WireGuard
+    1430,  # VXLAN over IPv6
+    1440,
+    1450,  # VXLAN
+    1460,  # a cloud's network
+    1472,
+    1476,  # GRE
+    1480,  # IP in IP
+    1492,  # PPPoE
+    1500,  # Ethernet
+    4470,  # POS, FDDI
+    8500,
+    8896,
+    8900,
+    8950,
+    8951,
+    8980,
+    9000,  # jumbo frames
+    9001,  # the same, of a cloud
+)
+"""Usual path MTUs in bytes: those of links, and what tunnels leave of them."""
+
+_RISK: Final = 1e-6
+"""How probable it may be that a size that fits is lost each time that it is asked for."""
+_LEAST_TRIES, _MOST_TRIES = 4, 24
+_CONTROLS: Final = 3
+_SMALLEST_TRIES: Final = 10
+
+
+class Volley(NamedTuple):
+    """Sizes that were sent at once; masks have a bit for each: what came, and what the source refused."""
+
+    sizes: Sequence[int]
+    came: int
+    refused: int = 0
+    is_evidence: bool = True
+
+
+class Search:
+    """
+    One flow's search; sizes are those of whole packets in bytes.
+
+    `smallest` is the packet without padding, `top` the largest that the source's interface takes, `rungs` what
+    is asked first between them. A limit below `floor` is not sought to the byte.
+    """
+
+    def __init__(self, smallest: int, top: int, rungs: Iterable[int] = USUAL, floor: int = 0) -> None:
+        self.smallest = smallest
+        self.top = max(top, smallest)
+        self.floor = floor
+        self._rungs = [size for size in sorted({floor, *rungs}) if smallest < size < self.top]
+        self._hints: set[int] = set()
+        self._hinted: set[int] = set()
+        self.low = 0
+        """The largest size that came whole, 0 for none."""
+        self.refused: int | None = None
+        """The smallest size that the source's own kernel refused to send."""
+        self._tries: Counter[int] = Counter()
+        self._sent = self._lost = 0
+
+    def hint(self, sizes: Iterable[int]) -> None:
+        """Take somebody's word for where the limit may be; it is tried, not believed."""
+        self._hints.update(sizes)
+
+    def note(self, volleys: Iterable[Volley]) -> None:
+        """
+        Take all that was sent so far, and what has come of it by now: late arrivals count.
+
+        A volley of which nothing came that is known to fit is no evidence of a limit, but of an outage.
+        """
+        volleys = list(volleys)
+        self.low = max((self.low, *(size for volley in volleys for size in _those(volley, volley.came))))
+        refused = [size for volley in volleys for size in _those(volley, volley.refused & ~volley.came)]
+        self.refused = min((size for size in refused if size > self.low), default=None)
+        self._tries, self._sent, self._lost = Counter(), 0, 0
+        for volley in volleys:
+            was_there = volley.is_evidence and (volley.came or not self.low)
+            for place, size in enumerate(volley.sizes):
+                if volley.refused >> place & 1 or not was_there:
+                    continue
+                if size <= self.low:
+                    self._sent += 1
+                    self._lost += not volley.came >> place & 1
+                else:
+                    self._tries[size] += 1
+
+    @property
+    def high(self) -> int | None:
+        """The smallest size that failed so far; None where the top came."""
+        if self.low == self.top:
+            return None
+        failed = [*self._tries, *([] if self.refused is None else [self.refused])]
+        return min(failed, default=self.top)
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether not even the smallest came, often enough."""
+        return not self.low and self._tries[self.smallest] >= _SMALLEST_TRIES
+
+    @property
+    def mtu(self) -> int | None:
+        """The answer, None while there is none."""
+        high = self.high
+        if high is None:
+            return self.low
+        if not self.low or (high > self.low + 1 and high > self.floor):
+            return None
+        return self.low if self._is_certain(high) else None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more need be asked."""
+        return self.is_blocked or self.mtu is not None
+
+    def ask(self) -> list[int]:
+        """The sizes of the next volley, at most `MOST`, in the order of sending; none when it is over."""
+        if self.is_over:
+            return []
+        if not self.low:
+            return self._first()
+        controls = [self.low] * _CONTROLS
+        high = self.top if self.high is None else self.high
+        room = MOST - len(controls)
+        tries = max(1, self._needed() - self._tries[high])
+        if high == self.low + 1 or high <= self.floor:
+            return controls + [high] * min(tries, room)
+        hinted = self._of_hints(high)
+        if hinted:
+            each = min(self._needed(), room // len(hinted))
+            return controls + hinted * each
+        return controls + _spread(self.low + 1, high - 1, room - 2, self._needed()) + [high] * 2
+
+    def _first(self) -> list[int]:
+        """The ladder; where it was lost as a whole, only the smallest again, until that is called blocked."""
+        if self._tries[self.smallest]:
+            return [self.smallest] * (_SMALLEST_TRIES - self._tries[self.smallest])
+        top = [self.top] * 2 if self.top > self.smallest else []
+        if self._hints:
+            rungs = sorted({self.floor, *self._of_hints(self.top)} - {self.smallest, self.top, 0})
+            return [self.smallest] * 2 + [size for size in rungs if self.smallest < size < self.top] + top
+        return [self.smallest] * 2 + self._rungs[: MOST - 4] + top
+
+    def _of_hints(self, high: int) -> list[int]:
+        """The hinted limits that may still be it, each with the byte above it; once."""
+        near = {near for size in self._hints - self._hinted for near in (size, size + 1)}
+        if self.low:
+            self._hinted |= self._hints
+        return sorted(size for size in near if self.low < size < high)[: MOST // 4]
+
+    def _needed(self) -> int:
+        """How often a size must fail to be a limit, by how many fitting ones were lost."""
+        loss = (self._lost + 1) / (self._sent + 2)
+        return min(_MOST_TRIES, max(_LEAST_TRIES, math.ceil(math.log(_RISK) / math.log(loss))))
+
+    def _is_certain(self, high: int) -> bool:
+        return high == self.refused or self._tries[high] >= self._needed()
+
+
+def _those(volley: Volley, mask: int) -> Iterable[int]:
+    return (size for place, size in enumerate(volley.sizes) if mask >> place & 1)
+
+
+def _spread(first: int, last: int, room: int, most_each: int) -> list[int]:
+    """Sizes from `first` to `last`: each several times where there is room, else some of them once."""
+    count = last - first + 1
+    if count <= room:
+        return [*range(first, last + 1)] * max(1, min(most_each, room // count))
+    return sorted({first + (count - 1) * place // (room - 1) for place in range(room)})
