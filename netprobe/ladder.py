@@ -5,9 +5,10 @@ Whatever arrives proves that its size fits, at once and for good. What does not 
 it may have been lost, or its taps were busy. So the smallest size that fails is asked again, each time beside
 the largest one that came, until chance would have let it through once with near certainty.
 
-Usually every link has one of a few MTUs: the first volley is a ladder of these. The second asks for every byte
-between the largest that came and the smallest that did not, or for a spread of them where they are too many.
-What a router said of its MTU is only a hint for which to ask first.
+The first volley asks for the smallest and the largest, and mostly that is all. Where the largest fails, the
+path usually has one of a few MTUs: a ladder of these is asked at once, then every byte between the largest that
+came and the smallest that did not, or a spread of them where they are too many. What a router said of its MTU
+is only a hint for which to ask first.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ _RISK: Final = 1e-6
 """How probable it may be that a size that fits is lost each time that it is asked for."""
 _LEAST_TRIES, _MOST_TRIES = 4, 24
 _CONTROLS: Final = 3
+_HINTED_TRIES: Final = 6
 _SMALLEST_TRIES: Final = 10
+_BOTH_ENDS: Final = 2
 
 
 class Volley(NamedTuple):
@@ -68,8 +71,8 @@ class Search:
     """
     One flow's search; sizes are those of whole packets in bytes.
 
-    `smallest` is the packet without padding, `top` the largest that the source's interface takes, `rungs` what
-    is asked first between them. A limit below `floor` is not sought to the byte.
+    `smallest` is the packet without padding, `top` the largest that the source's interface takes, `rungs` are
+    asked first between them. A limit below `floor` is not sought to the byte.
     """
 
     def __init__(self, smallest: int, top: int, rungs: Iterable[int] = USUAL, floor: int = 0) -> None:
@@ -77,6 +80,7 @@ class Search:
         self.top = max(top, smallest)
         self.floor = floor
         self._rungs = [size for size in sorted({floor, *rungs}) if smallest < size < self.top]
+        self._is_laddered = False
         self._hints: set[int] = set()
         self._hinted: set[int] = set()
         self.low = 0
@@ -152,28 +156,29 @@ class Search:
         tries = max(1, self._needed() - self._tries[high])
         if high == self.low + 1 or high <= self.floor:
             return controls + [high] * min(tries, room)
-        hinted = self._of_hints(high)
-        if hinted:
-            each = min(self._needed(), room // len(hinted))
-            return controls + hinted * each
-        return controls + _spread(self.low + 1, high - 1, room - 2, self._needed()) + [high] * 2
+        if hinted := self._of_hints(high):
+            above = [size for size in hinted if size - 1 in self._hints]
+            return [self.low, *hinted * _CONTROLS, *above * (_HINTED_TRIES - _CONTROLS)]
+        rungs = [] if self._is_laddered else [size for size in self._rungs if self.low < size < high]
+        self._is_laddered = True
+        sizes = rungs[: room - 2] or _spread(self.low + 1, high - 1, room - 2, self._needed())
+        return controls + sizes + [high] * 2
 
     def _first(self) -> list[int]:
-        """The ladder; where it was lost as a whole, only the smallest again, until that is called blocked."""
+        """Both ends; where nothing came, only the smallest again, until that is called blocked."""
         if self._tries[self.smallest]:
             return [self.smallest] * (_SMALLEST_TRIES - self._tries[self.smallest])
-        top = [self.top] * 2 if self.top > self.smallest else []
-        if self._hints:
-            rungs = sorted({self.floor, *self._of_hints(self.top)} - {self.smallest, self.top, 0})
-            return [self.smallest] * 2 + [size for size in rungs if self.smallest < size < self.top] + top
-        return [self.smallest] * 2 + self._rungs[: MOST - 4] + top
+        between = {self.floor, *self._of_hints(self.top)}
+        sizes = sorted(size for size in between if self.smallest < size < self.top)
+        top = [self.top] * _BOTH_ENDS if self.top > self.smallest else []
+        return [self.smallest] * _BOTH_ENDS + sizes + top
 
     def _of_hints(self, high: int) -> list[int]:
         """The hinted limits that may still be it, each with the byte above it; once."""
         near = {near for size in self._hints - self._hinted for near in (size, size + 1)}
         if self.low:
             self._hinted |= self._hints
-        return sorted(size for size in near if self.low < size < high)[: MOST // 4]
+        return sorted(size for size in near if max(self.low, self.smallest) < size < high)[: MOST // _HINTED_TRIES - 1]
 
     def _needed(self) -> int:
         """How often a size must fail to be a limit, by how many fitting ones were lost."""

@@ -185,7 +185,7 @@ class _Measurement:
                 break
             await self._send(number, asked)
             self._look()
-            self._told.advance(len(asked) - sum(1 for track in asked if track in self._searching()))
+            self._told.advance(len(asked) - len(self._searching()))
         await self._cut()
         await self._ask_again()
 
@@ -209,6 +209,7 @@ class _Measurement:
         """One volley of each search, and what comes of it."""
         dropped = dict(self._field.overflowed)
         await self._fire(number, asked)
+        self._level()
         await self._volleys.settle([self._copy(track, number) for track in asked], (1 << ladder.MOST) - 1)
         for track, sizes in asked.items():
             dst = track.flow.dst
@@ -248,6 +249,16 @@ class _Measurement:
             after_s=after_s,
             **rate,
         )
+
+    def _level(self) -> None:
+        """Count the shortest round-trip time of each pair: a busy agent measures its own delays as well."""
+        best: dict[_Pair, int] = {}
+        rtt_us = self._field.seen.rtt_us
+        pairs = {number: self._tracks[number % self._flows].pair for number in rtt_us}
+        for number, pair in pairs.items():
+            best[pair] = min(rtt_us[number], best.get(pair, rtt_us[number]))
+        for number, pair in pairs.items():
+            rtt_us[number] = best[pair]
 
     # Looking.
 
