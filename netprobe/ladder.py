@@ -1,14 +1,14 @@
 """
 The search for the largest packet that arrives whole: which sizes to try next, and what is known by then.
 
-Whatever arrives proves that its size fits, at once and for good. What does not arrive proves nothing at first:
-it may have been lost, or its taps were busy. So the smallest size that fails is asked again, each time beside
-the largest one that came, until chance would have let it through once with near certainty.
+Whatever arrives proves that its size fits, at once and for good. What does not arrive proves nothing at
+first: it may have been lost, or its taps were busy. So the smallest size that fails is asked again, each time
+beside the largest one that came, until chance would have let it through once with near certainty.
 
 The first volley asks for the smallest and the largest, and mostly that is all. Where the largest fails, the
-path usually has one of a few MTUs: a ladder of these is asked at once, then every byte between the largest that
-came and the smallest that did not, or a spread of them where they are too many. What a router said of its MTU
-is only a hint for which to ask first.
+path usually has one of a few MTUs: a ladder of these is asked at once, then every byte between the largest
+that came and the smallest that did not, or a spread of them where they are too many. What a router said of
+its MTU is only a hint for which to ask first.
 """
 
 from __future__ import annotations
@@ -178,7 +178,9 @@ class Search:
         near = {near for size in self._hints - self._hinted for near in (size, size + 1)}
         if self.low:
             self._hinted |= self._hints
-        return sorted(size for size in near if max(self.low, self.smallest) < size < high)[: MOST // _HINTED_TRIES - 1]
+        return sorted(size for size in near if max(self.low, self.smallest) < size < high)[
+            : MOST // _HINTED_TRIES - 1
+        ]
 
     def _needed(self) -> int:
         """How often a size must fail to be a limit, by how many fitting ones were lost."""

@@ -442,9 +442,10 @@ class PathMtu(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     The largest packet, in bytes with its IP header, that arrives whole from one host at another.
 
     `mtu` is None where no kind of packet could tell, and `untested` says why. `interface_mtu` is that of the
-    interface by which the source sends, `by` the router that limits the path. `tcp_mss` is the maximum segment
-    size as it arrived, of a SYN that left with `tcp_mss_sent`. `fragments` is None where nothing was tried:
-    nothing that the source can send is larger than the path's MTU, or it is IPv6, which routers do not cut.
+    interface by which the source sends, `by` the router that limits the path. `tcp_mss` is the maximum
+    segment size as it arrived, of a SYN that left with `tcp_mss_sent`. `fragments` is None where nothing was
+    tried: nothing that the source can send is larger than the path's MTU, or it is IPv6, which routers do not
+    cut.
     """
 
     src: str

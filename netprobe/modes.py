@@ -225,7 +225,7 @@ class ModeResult(msgspec.Struct, frozen=True, kw_only=True):
         return not self.missing and self.needed == self.counts.get(Verdict.OPEN, 0)
 
 
-class _Subnets:
+class Subnets:
     """Whether two hosts share a subnet, by the prefix lengths that the hosts themselves have configured."""
 
     def __init__(self, run: Run) -> None:
@@ -391,7 +391,7 @@ class _Judge:
         self._inventory = run.inventory
         self._probes = probes
         self._required = required
-        self._subnets = _Subnets(run)
+        self._subnets = Subnets(run)
 
     def result(self, mode: Mode) -> ModeResult:
         """The result of one mode."""

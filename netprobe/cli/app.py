@@ -17,6 +17,7 @@ from netprobe.cli.completion import COMPLETION_VARIABLE, completion
 from netprobe.cli.demo import demo
 from netprobe.cli.errors import IO_STATUS, Refused, tell
 from netprobe.cli.inventory import inventory
+from netprobe.cli.mtu import mtu
 from netprobe.cli.output import abandon_stdout
 from netprobe.cli.run import run
 
@@ -33,6 +34,7 @@ Examples:
   netprobe demo                         see it at work on a small faulty cluster
   netprobe inventory check hosts.yaml   what would be probed, and is the inventory right
   netprobe run hosts.yaml               probe everything, print what gets through
+  netprobe mtu hosts.yaml               the largest packet that arrives whole, and the MTU for Calico
 \b
 Exit status:
   0   every required flow is open
@@ -51,7 +53,7 @@ def cli() -> None:
     """
 
 
-for command in (run, demo, inventory, completion):
+for command in (run, mtu, demo, inventory, completion):
     cli.add_command(command)
 
 

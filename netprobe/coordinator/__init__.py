@@ -13,6 +13,7 @@ from importlib.metadata import version
 
 from netprobe.coordinator.cells import cells
 from netprobe.coordinator.deployment import Deployment, deployed
+from netprobe.coordinator.mtu import measure
 from netprobe.coordinator.progress import Progress, Silent
 from netprobe.coordinator.refusals import Refusals
 from netprobe.coordinator.rounds import Rounds
@@ -20,7 +21,7 @@ from netprobe.coordinator.sessions import Sessions
 from netprobe.model import Inventory, Run
 from netprobe.plan import Settings
 
-__all__ = ["Progress", "Settings", "Silent", "run"]
+__all__ = ["Progress", "Settings", "Silent", "measure", "run"]
 
 
 async def run(inventory: Inventory, settings: Settings, progress: Progress | None = None) -> Run:

@@ -77,9 +77,7 @@ class Field:
     again slowly.
     """
 
-    def __init__(
-        self, inventory: Inventory, settings: Settings, flows: Sequence[Flow] | None = None
-    ) -> None:
+    def __init__(self, inventory: Inventory, settings: Settings, flows: Sequence[Flow] | None = None) -> None:
         self.inventory = inventory
         self.settings = settings
         self.key = Key.fresh()

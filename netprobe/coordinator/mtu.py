@@ -1,10 +1,11 @@
 """
 The path MTU of every pair of nodes: the largest packet that arrives whole, seen at the destination itself.
 
-Three kinds of packets are sent, because the way may treat them differently: VXLAN's, IP-in-IP's, and BGP's SYN.
-Each is the harmless probe of a usual run, padded with zeros to a size; a search (`netprobe.ladder`) says which
-sizes. A packet counts where the destination's interface sees it in one piece; its firewall, behind that, has
-no say. ICMP errors are evidence of who limits the path, and hints where to search, never the limit itself.
+Three kinds of packets are sent, because the way may treat them differently: VXLAN's, IP-in-IP's, and BGP's
+SYN. Each is the harmless probe of a usual run, padded with zeros to a size; a search (`netprobe.ladder`) says
+which sizes. A packet counts where the destination's interface sees it in one piece; its firewall, behind
+that, has no say. ICMP errors are evidence of who limits the path, and hints where to search, never the limit
+itself.
 
 A volley numbers its sizes by the attempts in the tags. So that nothing that comes late is taken for another
 size, each later volley is sent as flows of another number: a flow is there once for each of its volleys.
@@ -63,7 +64,7 @@ _SYN_FLOOR: Final = 128
 _CUT_TRIES, _CUT_CONTROLS = 8, 2
 _TIMES_ASKED: Final = 3
 _PAUSE_S: Final = 0.35
-"""Between two times that a router is asked why: many send no more than two errors a second (RFC 1812 §4.3.2.8)."""
+"""Between two times that a router is asked why: many have two errors a second (RFC 1812 §4.3.2.8)."""
 
 _Pair = tuple[str, str, Family]
 

@@ -2,7 +2,8 @@
 The whole run as one JSON document (design §5), and back.
 
 The document is the run itself, with nothing left out but defaults, so that every report can be made from it
-later. The results of the modes are added for readers who do not want to work them out, and not read back.
+later. The results of the modes, and what path MTUs mean for Calico, are added for readers who do not want to
+work them out, and not read back.
 """
 
 from __future__ import annotations
@@ -15,12 +16,16 @@ from typing import Final
 import msgspec
 
 from netprobe import __version__
-from netprobe.model import Cell, HostReport, Inventory, Run, Settings, Verdict
+from netprobe.model import Cell, HostReport, Inventory, PathMtu, Run, Settings, Verdict
 from netprobe.modes import ModeResult, evaluate
+from netprobe.mtus import CalicoMtu, calico_mtus
 from netprobe.reports.base import Options, Report, ReportError, printable, when
 
 SCHEMA: Final = "netprobe.run/1"
 """The version changes when a reader of the old one would go wrong; a new field with a default does not."""
+
+_OPTIONAL: Final = ("mtus", "calico_mtus")
+"""Fields that are only there where path MTUs were measured."""
 
 _SCHEMA_FORM: Final = re.compile(r"netprobe\.run/(?P<version>[0-9]{1,9})")
 
@@ -56,6 +61,8 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     inventory: Inventory
     hosts: tuple[HostReport, ...]
     cells: tuple[Cell, ...]
+    mtus: tuple[PathMtu, ...] = ()
+    calico_mtus: tuple[CalicoMtu, ...] = ()
 
 
 class _Head(msgspec.Struct):
@@ -75,11 +82,15 @@ def render(run: Run, _options: Options) -> str:
         inventory=run.inventory,
         hosts=run.hosts,
         cells=run.cells,
+        mtus=run.mtus,
+        calico_mtus=tuple(calico_mtus(run)),
     )
     encode = msgspec.json.Encoder().encode
     fields: list[bytes] = []
     for name in document.__struct_fields__:
         value = getattr(document, name)
+        if not value and name in _OPTIONAL:
+            continue
         text = (
             b"[\n" + b",\n".join(map(encode, value)) + b"\n]" if isinstance(value, tuple) else encode(value)
         )
@@ -124,6 +135,7 @@ def load(source: Path | bytes) -> Run:
             cells=document.cells,
             started=document.started,
             finished=document.finished,
+            mtus=document.mtus,
             packets=document.packets,
             versions=document.versions,
         )
@@ -161,6 +173,9 @@ def _check(run: Run) -> None:
         if flow.src == flow.dst:
             raise ValueError(f"flow {flow.number} is from a host to itself")
         addresses |= {flow.src_address, flow.dst_address}
+    for path in run.mtus:
+        if path.src not in hosts or path.dst not in hosts:
+            raise ValueError("a path MTU is between hosts that the inventory does not have")
     if len({cell.flow.number for cell in run.cells}) != len(run.cells):
         raise ValueError("two flows have the same number")
     for address in addresses:

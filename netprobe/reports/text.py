@@ -19,6 +19,7 @@ from netprobe.diagnosis.evidence import in_one_line
 from netprobe.diagnosis.names import FEW, Names
 from netprobe.model import Caveat, Cell, Family, Protocol, Run, Verdict
 from netprobe.modes import Matrix, ModeResult, RequiredFlow, evaluate, required_flows
+from netprobe.reports._mtus import paragraphs as mtu_paragraphs
 from netprobe.reports._pen import Pen
 from netprobe.reports._squares import MEANINGS, Table, draw
 from netprobe.reports.base import Options, Report, when
@@ -84,6 +85,7 @@ class _Text:
         yield from self._matrices()
         yield from self._not_open()
         yield self._caveats()
+        yield from mtu_paragraphs(self._run, self._names, self._pen, self._routes, verbose=self._verbose)
         yield self._hosts()
         yield self._footer()
         yield self._modes()
@@ -252,7 +254,8 @@ class _Text:
     def _footer(self) -> Iterator[str]:
         cells = self._run.cells
         verdicts = Counter(cell.judgement.verdict for cell in cells)
-        yield from self._pen.wrap(f"{_count(len(cells))}: {_verdicts(verdicts) or 'none'}")
+        if cells or not self._run.mtus:
+            yield from self._pen.wrap(f"{_count(len(cells))}: {_verdicts(verdicts) or 'none'}")
         seconds = (when(self._run.finished) - when(self._run.started)).total_seconds()
         started = when(self._run.started).strftime("%Y-%m-%d %H:%M UTC")
         version = self._run.versions.get("netprobe", __version__)
