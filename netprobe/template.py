@@ -98,13 +98,14 @@ class Shape(msgspec.Struct, frozen=True):
 
     `hops` is its TTL or hop limit. `size` is its length in bytes with the IP header, which padding makes up;
     it is then sent whole or not at all (over IPv4: DF is set) unless it `may_be_cut`. `mss` is what a SYN
-    announces as its maximum segment size.
+    announces as its maximum segment size, `vni` a VXLAN packet's network.
     """
 
     hops: int = 0
     size: int = 0
     may_be_cut: bool = False
     mss: int = 0
+    vni: int = 0
 
 
 AS_USUAL: Final = Shape()
@@ -113,6 +114,7 @@ _IPV4_HEADER, _IPV6_HEADER = 20, 40
 _DONT_FRAGMENT: Final = 0x40
 _TCP, _UDP = 6, 17
 _MSS_AT: Final = 22  # the first option's value, behind its kind and length (RFC 9293 §3.1, §3.2)
+_VNI_AT: Final = 12  # RFC 7348 §5
 
 
 def shaped(template: Template, shape: Shape) -> Template:
@@ -132,6 +134,8 @@ def shaped(template: Template, shape: Shape) -> Template:
     header, protocol = (_IPV4_HEADER, data[9]) if is_v4 else (_IPV6_HEADER, data[6])
     if shape.mss and protocol == _TCP:
         data[header + _MSS_AT : header + _MSS_AT + 2] = shape.mss.to_bytes(2, "big")
+    if shape.vni and protocol == _UDP:
+        data[header + _VNI_AT : header + _VNI_AT + 3] = shape.vni.to_bytes(3, "big")
     if shape.size:
         length = shape.size if is_v4 else shape.size - header
         data[2 if is_v4 else 4 : 4 if is_v4 else 6] = length.to_bytes(2, "big")

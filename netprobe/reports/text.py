@@ -78,7 +78,7 @@ class _Text:
                 first = False
 
     def _paragraphs(self) -> Iterator[Iterable[str]]:
-        if self._verbose:
+        if self._verbose and self._run.cells:
             yield self._every_cell()
         if self._names.domain:
             yield self._pen.wrap(f"Host names are without {self._names.domain}")

@@ -33,8 +33,8 @@ def narrow(to: str, mtu: int, families: Sequence[Family] = tuple(Family)) -> lis
 def links(hosts: str, mtu: int) -> list[dict[str, object]]:
     """Faults: the links of hosts have another MTU, at both ends."""
     change = ["ip", "link", "set", "mtu", str(mtu), "dev"]
-    at_hosts = [{"on": host, "run": [*change, "eth0"]} for host in hosts]
-    return [*at_hosts, *({"on": "router", "run": [*change, host]} for host in hosts)]
+    ends = [*((host, "eth0") for host in hosts), *(("router", host) for host in hosts)]
+    return [{"on": on, "run": [*change, device]} for on, device in ends]
 
 
 def lab(hosts: str, *faults: object) -> Lab:
@@ -352,3 +352,67 @@ def test_a_host_whose_agent_fails_is_not_measured() -> None:
     assert path(run, "n1", "n3", IPV4).mtu is None
     assert path(run, "n1", "n3", IPV4).untested.startswith("n3: ")
     assert 3 == exit_status(run.mtus)
+
+
+def test_a_live_vxlan_device_is_not_disturbed() -> None:
+    """
+    Its inner network sees nothing, and its kernel notes nothing of what a router says of our packets.
+
+    A kernel takes such a word for its own where its device has the packet's network.
+    """
+    device = "ip link add calico type vxlan id 4096 dstport 4789 dev eth0 nolearning"
+    with lab("ab", *narrow("b", 1400)) as network:
+        for name in "ab":
+            for command in (device, "ip address add 198.18.0.1/24 dev calico", "ip link set calico up"):
+                network.run(name, command.split())
+        run = measured(network)
+        noted = exceptions(network, "ab")
+        received = network.run("b", ["cat", "/proc/net/dev"]).stdout
+
+    for family in Family:
+        assert (1400, Limit.ROUTER) == (path(run, "a", "b", family).mtu, path(run, "a", "b", family).limit)
+    assert "" == noted
+    assert re.search(r"calico: +0 +0 ", received)
+
+
+def test_half_open_connections_are_taken_back() -> None:
+    """A live service whose answers get lost would repeat each for a minute."""
+    with lab("ab") as network:
+        network.nft("router", "tcp sport 179 drop")
+        argv = [sys.executable, "-c", SERVICE]
+        service = network.popen("b", argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert service.stdout is not None
+        assert "ready\n" == service.stdout.readline()
+        run = measured(network)
+        half_open = network.run("b", ["ss", "-Hnt", "state", "syn-recv"]).stdout
+
+    assert 1460 == path(run, "a", "b", IPV4).tcp_mss
+    assert "" == half_open
+
+
+def test_nothing_stays_on_a_host() -> None:
+    """No socket, no rule, no route, no conntrack entry of a tunnel."""
+    look = ["sh", "-c", "ss -aHntuw0 | sort; nft list ruleset; ip -o address; ip route show table all"]
+    tracked = ["conntrack", "-L", "-p", "4"]
+    with lab("ab", *narrow("b", 1400)) as network:
+        for name in "ab":
+            network.nft(name, "ct state established,related accept")
+        before = {name: network.run(name, look).stdout for name in "ab"}
+        measured(network)
+        after = {name: network.run(name, look).stdout for name in "ab"}
+        entries = [network.run(name, tracked).stdout for name in "ab"]
+
+    assert before == after
+    assert ["", ""] == entries
+
+
+def test_the_smallest_of_the_kinds_counts() -> None:
+    """Where the kinds differ, it is said."""
+    with lab("ab") as network:
+        network.nft("router", "iifname a udp dport 4789 meta length > 1300 drop")
+        run = measured(network)
+
+    found = path(run, "a", "b", IPV4)
+    assert {"bgp": 1500, "ipip": 1500, "vxlan": 1300} == kinds(found)
+    assert (1300, Limit.BLACK_HOLE) == (found.mtu, found.limit)
+    assert ("differs by kind: bgp 1500, ipip 1500, vxlan 1300",) == found.notes
