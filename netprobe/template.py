@@ -113,7 +113,8 @@ AS_USUAL: Final = Shape()
 _IPV4_HEADER, _IPV6_HEADER = 20, 40
 _DONT_FRAGMENT: Final = 0x40
 _TCP, _UDP = 6, 17
-_MSS_AT: Final = 22  # the first option's value, behind its kind and length (RFC 9293 §3.1, §3.2)
+_OPTIONS_AT: Final = 20  # RFC 9293 §3.1
+_MSS_OPTION: Final = b"\x02\x04"  # its kind and length, RFC 9293 §3.2
 _VNI_AT: Final = 12  # RFC 7348 §5
 
 
@@ -132,8 +133,9 @@ def shaped(template: Template, shape: Shape) -> Template:
         message = f"a packet of {len(data)} bytes cannot have {shape.size}"
         raise ValueError(message)
     header, protocol = (_IPV4_HEADER, data[9]) if is_v4 else (_IPV6_HEADER, data[6])
-    if shape.mss and protocol == _TCP:
-        data[header + _MSS_AT : header + _MSS_AT + 2] = shape.mss.to_bytes(2, "big")
+    at = header + _OPTIONS_AT
+    if shape.mss and protocol == _TCP and data[at : at + 2] == _MSS_OPTION:
+        data[at + 2 : at + 4] = shape.mss.to_bytes(2, "big")
     if shape.vni and protocol == _UDP:
         data[header + _VNI_AT : header + _VNI_AT + 3] = shape.vni.to_bytes(3, "big")
     if shape.size:

@@ -60,8 +60,8 @@ class _Paths:
             groups: dict[object, list[PathMtu]] = {}
             for path in theirs:
                 groups.setdefault(_alike(path), []).append(path)
-            ordered = sorted(groups.values(), key=lambda group: (-len(group), group[0].mtu or 0))
-            odd = sorted(ordered[1:], key=lambda group: (group[0].mtu or 0, -len(group)))
+            ordered = sorted(groups.values(), key=lambda group: (group[0].mtu is None, -len(group)))
+            odd = sorted(ordered[1:], key=lambda group: (group[0].mtu is None, group[0].mtu, -len(group)))
             shown = odd if self._verbose else odd[:_MANY]
             for group in [*ordered[:1], *shown]:
                 yield from self._group(family, group, theirs, is_rest=group is ordered[0])
@@ -129,8 +129,7 @@ class _Paths:
             if 1 < each.alike < each.pairs:
                 who += f", with {each.alike - 1:,} more"
             text = f"{each.mode:<{width}}  {each.family.label} {each.mtu:>5}  {less}: {who}"
-            # Not wrapped: the columns are padded with blanks.
-            yield _INDENT + self._pen.text(text)
+            yield from self._pen.wrap(text, _INDENT, " " * (width + 2))
         if lacking := sum(path.mtu is None for path in self._run.mtus):
             text = f"{_pairs(lacking)} could not be measured, and may have less room."
             yield from self._pen.wrap(text, _INDENT)

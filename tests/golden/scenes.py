@@ -37,6 +37,7 @@ from tests.golden.made_up import (
     untested,
     where,
 )
+from tests.golden.paths import many_paths, narrow_paths
 
 TEXTS = Path(__file__).parent / "text"
 _SSH = "ssh: connect to host 10.0.1.14 port 22: Connection timed out"
@@ -181,6 +182,9 @@ def scenes() -> Mapping[str, tuple[Run, Options]]:
         "hundred-hosts-at-random-100": (hundred_hosts_at_random(), Options(width=100)),
         "all-open-5": (all_open(5), Options(width=80)),
         "all-open-40": (all_open(40), Options(width=80)),
+        "narrow-paths-80": (narrow_paths(), Options(width=80)),
+        "narrow-paths-verbose": (narrow_paths(), Options(width=120, verbose=True)),
+        "many-paths-100": (many_paths(), Options(width=100)),
     }
 
 

@@ -19,12 +19,17 @@ from netprobe.model import (
     Family,
     Fate,
     Flow,
+    Fragments,
     HeldPort,
     Host,
     HostReport,
     Interface,
     Inventory,
     Judgement,
+    KindMtu,
+    Limit,
+    Outcome,
+    PathMtu,
     Protocol,
     Refusal,
     Role,
@@ -32,6 +37,7 @@ from netprobe.model import (
     Seen,
     Segment,
     Session,
+    TooBig,
     Verdict,
     Word,
 )
@@ -93,6 +99,33 @@ JUDGEMENTS = st.builds(
     caveats=st.lists(st.sampled_from(Caveat), max_size=3, unique=True).map(tuple),
     detail=TEXT,
 )
+
+
+def path_mtus(names: list[str]) -> st.SearchStrategy[tuple[PathMtu, ...]]:
+    """Path MTUs between these hosts."""
+    if not names:
+        return st.just(())
+    kinds = st.builds(
+        KindMtu, probe=TEXT, outcome=st.sampled_from(Outcome), mtu=st.none() | COUNT, reason=TEXT
+    )
+    return tuples_of(
+        st.builds(
+            PathMtu,
+            src=st.sampled_from(names),
+            dst=st.sampled_from(names),
+            family=st.sampled_from(Family),
+            mtu=st.none() | COUNT,
+            interface_mtu=COUNT,
+            limit=st.none() | st.sampled_from(Limit),
+            by=TEXT,
+            too_big=tuples_of(st.builds(TooBig, by=TEXT, mtu=COUNT, lies=st.booleans())),
+            kinds=tuples_of(kinds),
+            tcp_mss=st.none() | COUNT,
+            fragments=st.none() | st.sampled_from(Fragments),
+            untested=TEXT,
+            notes=tuples_of(TEXT),
+        )
+    )
 
 
 @st.composite
@@ -168,6 +201,7 @@ def runs(draw: st.DrawFn) -> Run:
         cells=tuple(cells),
         started=draw(TIMES),
         finished=draw(TIMES),
+        mtus=draw(path_mtus(names)),
         packets=draw(COUNT),
         versions=draw(st.dictionaries(TEXT, TEXT, max_size=2)),
     )
