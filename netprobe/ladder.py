@@ -94,6 +94,11 @@ class Search:
         """Take somebody's word for where the limit may be; it is tried, not believed."""
         self._hints.update(sizes)
 
+    @property
+    def is_hinted(self) -> bool:
+        """Whether there is any word of where the limit may be."""
+        return bool(self._hints)
+
     def note(self, volleys: Iterable[Volley]) -> None:
         """
         Take all that was sent so far, and what has come of it by now: late arrivals count.
@@ -157,8 +162,7 @@ class Search:
         if high == self.low + 1 or high <= self.floor:
             return controls + [high] * min(tries, room)
         if hinted := self._of_hints(high):
-            above = [size for size in hinted if size - 1 in self._hints]
-            return [self.low, *hinted * _CONTROLS, *above * (_HINTED_TRIES - _CONTROLS)]
+            return [self.low, *hinted]
         rungs = [] if self._is_laddered else [size for size in self._rungs if self.low < size < high]
         self._is_laddered = True
         sizes = rungs[: room - 2] or _spread(self.low + 1, high - 1, room - 2, self._needed())
@@ -168,19 +172,18 @@ class Search:
         """Both ends; where nothing came, only the smallest again, until that is called blocked."""
         if self._tries[self.smallest]:
             return [self.smallest] * (_SMALLEST_TRIES - self._tries[self.smallest])
-        between = {self.floor, *self._of_hints(self.top)}
-        sizes = sorted(size for size in between if self.smallest < size < self.top)
+        floor = [self.floor] if self.smallest < self.floor < self.top else []
         top = [self.top] * _BOTH_ENDS if self.top > self.smallest else []
-        return [self.smallest] * _BOTH_ENDS + sizes + top
+        return [self.smallest] * _BOTH_ENDS + floor + self._of_hints(self.top) + top
 
     def _of_hints(self, high: int) -> list[int]:
-        """The hinted limits that may still be it, each with the byte above it; once."""
+        """Hinted limits that may still be it, each with the byte above it, as often as decides; once."""
+        known = max(self.low, self.smallest)
         near = {near for size in self._hints - self._hinted for near in (size, size + 1)}
-        if self.low:
-            self._hinted |= self._hints
-        return sorted(size for size in near if max(self.low, self.smallest) < size < high)[
-            : MOST // _HINTED_TRIES - 1
-        ]
+        sizes = sorted(size for size in near if known < size < high)[: MOST // _HINTED_TRIES - 1]
+        self._hinted |= self._hints
+        above = [size for size in sizes if size - 1 in self._hints]
+        return sizes * _CONTROLS + above * (_HINTED_TRIES - _CONTROLS)
 
     def _needed(self) -> int:
         """How often a size must fail to be a limit, by how many fitting ones were lost."""

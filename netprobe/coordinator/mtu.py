@@ -14,14 +14,15 @@ from __future__ import annotations
 
 import platform
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import version
 from typing import Final
 
 import msgspec
+import trio
 
-from netprobe import ladder, plan
+from netprobe import plan
 from netprobe.attempts import Attempts
 from netprobe.coordinator.deployment import Deployment, deployed
 from netprobe.coordinator.field import Craft
@@ -50,8 +51,9 @@ _VOLLEYS: Final = _SEARCHES + 2
 _CUTTING, _ASKING = _SEARCHES, _SEARCHES + 1
 """The numbers of the last two volleys: packets that may be cut, and silent failures asked again."""
 
+_LOOK_S: Final = 0.02
 _CUT_TRIES, _CUT_CONTROLS = 8, 2
-_TIMES_ASKED: Final = 3
+_TIMES_ASKED: Final = 2
 _PAUSE_S: Final = 0.35
 """Between two times that a router is asked why: many have two errors a second (RFC 1812 §4.3.2.8)."""
 
@@ -124,9 +126,10 @@ class _Measurement:
             self.tracks.add(Track(flow, smallest, route.mtu if route else smallest))
         self._told.phase("searching path MTUs", len(self._flows))
         for number in range(_SEARCHES):
-            asked = {track: sizes for track in self.tracks.searching() if (sizes := track.search.ask())}
-            if not asked:
+            ready = self.tracks.ready()
+            if not ready:
                 break
+            asked = {track: track.search.ask() for track in ready}
             await self._send(number, asked)
             self._look()
             self._told.advance(len(asked) - len(self.tracks.searching()))
@@ -145,8 +148,7 @@ class _Measurement:
         dropped = dict(self._field.overflowed)
         await self._fire(number, asked)
         self._level()
-        flows = [self.tracks.copy(track, number) for track in asked]
-        await self._volleys.settle(flows, (1 << ladder.MOST) - 1)
+        await self._settle([self.tracks.copy(track, number) for track in asked])
         for track, sizes in asked.items():
             dst = track.flow.dst
             track.volleys.append((number, sizes, self._field.overflowed[dst] == dropped[dst]))
@@ -183,6 +185,18 @@ class _Measurement:
             after_s=after_s,
             **rate,
         )
+
+    async def _settle(self, flows: Sequence[Flow]) -> None:
+        """
+        Wait until each packet has arrived, or a router has said that it was too big; or for long enough.
+
+        Agents do not know of the latter, so that they are asked now and then.
+        """
+        started, missing = trio.current_time(), list(flows)
+        while missing and trio.current_time() - started <= self._volleys.patience_s(missing):
+            hosts = {name for flow in missing for name in (flow.src, flow.dst)}
+            await self._volleys.listen(hosts, _LOOK_S)
+            missing = [flow for flow in self._field.testable(missing) if self.tracks.pending(flow)]
 
     def _level(self) -> None:
         """Count the shortest round-trip time of each pair: a busy agent measures its own delays as well."""
@@ -258,7 +272,7 @@ class _Measurement:
         asked: dict[Track, list[int]] = {}
         for tracks in self.tracks.by_pair.values():
             if self.tracks.mtu(tracks) is not None and self.tracks.limit(tracks)[0] is Limit.BLACK_HOLE:
-                for track in self.tracks.measured(tracks):
+                for track in self.tracks.measured(tracks)[:1]:
                     if track.search.mtu is not None and track.search.mtu < track.top:
                         asked[track] = [track.search.mtu + 1, track.top]
         if not asked:
@@ -267,7 +281,7 @@ class _Measurement:
         for time in range(_TIMES_ASKED):
             first = 2 * time
             await self._fire(_ASKING, asked, first=first, after_s=_PAUSE_S, most_a_second=SPOKEN_RATE)
-            await self._volleys.settle([self.tracks.copy(track, _ASKING) for track in asked], 3 << first)
+            await self._settle([self.tracks.copy(track, _ASKING) for track in asked])
         for track, sizes in asked.items():
             track.volleys.append((_ASKING, sizes * _TIMES_ASKED, True))
         self._look()

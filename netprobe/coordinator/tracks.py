@@ -105,6 +105,8 @@ class Tracks:
         """The sizes of a volley's attempts, by the number that its flow has there."""
         self._bare: dict[int, int] = defaultdict(int)
         """The attempts that came as SYNs without data, by the number of their flow."""
+        self._told: dict[int, int] = defaultdict(int)
+        """The attempts that somebody called too big, by the number of their flow."""
         self._said: dict[Pair, dict[tuple[str, int], int]] = defaultdict(dict)
         """The smallest packet about which a router said a maximum, by pair, router and that."""
 
@@ -134,6 +136,30 @@ class Tracks:
             if not track.search.is_over and not track.reason and track.flow.number not in reasons
         ]
 
+    def ready(self) -> list[Track]:
+        """
+        Those of them that are to go on now.
+
+        Where nobody has said anything, one kind of a pair searches first, and the others try what it found.
+        """
+        searching = self.searching()
+        leaders: dict[Pair, Track] = {}
+        for track in reversed(searching):
+            if track.search.low and not track.is_greeting:
+                leaders.setdefault(track.pair, track)
+
+        def goes_on(track: Track) -> bool:
+            is_behind = leaders.get(track.pair, track) is not track
+            return track.is_greeting or track.search.is_hinted or not is_behind
+
+        return [track for track in searching if goes_on(track)]
+
+    def pending(self, copy: Flow) -> int:
+        """The attempts of a volley of which something may still come."""
+        seen, number = self._field.seen, copy.number
+        arrived = seen.at(INTERFACE, Kind.PROBE)[number] | seen.at(SOCKET, Kind.PROBE)[number]
+        return seen.sent[number] & ~arrived & ~seen.unsent(number) & ~self._told[number]
+
     def sent(self, copy: Flow, sizes: Iterable[int]) -> None:
         """Note the sizes of the next attempts of a volley."""
         self._sizes[copy.number].extend(sizes)
@@ -149,6 +175,7 @@ class Tracks:
             return
         flow, attempts = found
         if said and name == flow.src:
+            self._told[flow.number] |= attempts
             self._hear(flow, attempts, quote.by, said[1])
         elif not said and name == flow.dst and quote.protocol == Protocol.TCP:
             self._bare[flow.number] |= attempts

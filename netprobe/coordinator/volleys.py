@@ -124,7 +124,7 @@ class Volleys:
         while missing:
             await self._collect(self._expected(missing, attempts), within_s)
             missing = [flow for flow in field.testable(missing) if field.seen.pending(flow, attempts)]
-            within_s = self._patience_s(missing) - (trio.current_time() - started)
+            within_s = self.patience_s(missing) - (trio.current_time() - started)
             if within_s <= 0:
                 return
 
@@ -148,7 +148,7 @@ class Volleys:
             expected[flow.src] += made if flow.protocol is Protocol.TCP else 0
         return expected
 
-    def _patience_s(self, missing: Sequence[Flow]) -> float:
+    def patience_s(self, missing: Sequence[Flow]) -> float:
         """How long to wait for flows in all, by the round-trip times of the run so far, if there are any."""
         if not missing:
             return 0.0
