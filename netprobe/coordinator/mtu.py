@@ -26,6 +26,7 @@ from netprobe import plan
 from netprobe.attempts import Attempts
 from netprobe.coordinator.deployment import Deployment, deployed
 from netprobe.coordinator.field import Craft
+from netprobe.coordinator.parallel import Parallel
 from netprobe.coordinator.progress import Progress, Silent
 from netprobe.coordinator.tracks import Pair, Track, Tracks
 from netprobe.coordinator.volleys import KERNEL, LINK, SPOKEN_RATE, Volley
@@ -47,9 +48,9 @@ KINDS: Final = ("vxlan", "ipip", "bgp")
 
 _SEARCHES: Final = 9
 """So many volleys a search may take; at a loss of one in five packets, one in ten thousand takes more."""
-_VOLLEYS: Final = _SEARCHES + 2
-_CUTTING, _ASKING = _SEARCHES, _SEARCHES + 1
-"""The numbers of the last two volleys: packets that may be cut, and silent failures asked again."""
+_CUTTING, _ASKING, _PORTS, _PORTS_AGAIN = range(_SEARCHES, _SEARCHES + 4)
+"""The numbers of other volleys: what may be cut, what failed in silence, and single source ports."""
+_VOLLEYS: Final = _SEARCHES + 4
 
 _LOOK_S: Final = 0.02
 _CUT_TRIES, _CUT_CONTROLS = 8, 2
@@ -133,6 +134,8 @@ class _Measurement:
             await self._send(number, asked)
             self._look()
             self._told.advance(len(asked) - len(self.tracks.searching()))
+        self._told.phase("looking for parallel paths", len(self._flows))
+        await Parallel(self.tracks, self._of_ports).look(_PORTS, _PORTS_AGAIN)
         await self._ask_again()
         await self._cut()
         await self._withdraw()
@@ -159,6 +162,7 @@ class _Measurement:
         asked: Mapping[Track, list[int]],
         *,
         first: int = 0,
+        same_port: int = 1,
         may_be_cut: bool = False,
         after_s: float = 0,
         most_a_second: float = 0,
@@ -179,12 +183,17 @@ class _Measurement:
         rate = {"most_a_second": most_a_second} if most_a_second else {}
         await self._volleys.fire(
             [
-                Volley(flows, Attempts(place, 1), way, shape=shape)
+                Volley(flows, Attempts(place, 1), way, same_port, shape=shape)
                 for (place, way, shape), flows in sorted(groups.items(), key=lambda item: item[0][:2])
             ],
             after_s=after_s,
             **rate,
         )
+
+    async def _of_ports(self, number: int, asked: Mapping[Track, list[int]], same_port: int) -> None:
+        """A volley in which so many successive packets have one source port, and what comes of it."""
+        await self._fire(number, asked, same_port=same_port)
+        await self._settle([self.tracks.copy(track, number) for track in asked])
 
     async def _settle(self, flows: Sequence[Flow]) -> None:
         """
@@ -248,7 +257,9 @@ class _Measurement:
             for track in self.tracks.measured(tracks):
                 is_delivered = self._field.seen.at(SOCKET, Kind.PROBE)[self.tracks.copy(track, 0).number]
                 largest = track.top if track.search.refused is None else track.search.refused - 1
-                if track.flow.protocol is not Protocol.TCP and is_delivered and mtu < largest:
+                if track.narrowest or track.flow.protocol is Protocol.TCP:
+                    continue
+                if is_delivered and mtu < largest:
                     asked[track] = [mtu] * _CUT_CONTROLS + [largest] * _CUT_TRIES
                     break
         if not asked:

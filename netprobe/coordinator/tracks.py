@@ -49,6 +49,8 @@ class Track:
         """Number, sizes, and whether what did not come is evidence."""
         self._padded_since = 0
         self.mss: int | None = None
+        self.narrowest: tuple[int, int, int] | None = None
+        """Of parallel paths what the narrowest takes, of how many source ports, and of how many in all."""
         self.reason = ""
         """Why the search was given up."""
 
@@ -200,9 +202,9 @@ class Tracks:
         for number, sizes, is_evidence in track.searched:
             copy = self.copy(track, number).number
             refused = self._field.seen.errors.get(copy, {}).get("EMSGSIZE", 0)
-            yield ladder.Volley(sizes, self._came(track, number), refused, is_evidence)
+            yield ladder.Volley(sizes, self.whole(track, number), refused, is_evidence)
 
-    def _came(self, track: Track, number: int) -> int:
+    def whole(self, track: Track, number: int) -> int:
         """
         The attempts that came whole.
 
@@ -263,15 +265,15 @@ class Tracks:
     def _outcome(self, track: Track) -> KindMtu:
         flow, search = track.flow, track.search
         made = partial(KindMtu, probe=flow.probe)
-        if flow.number in self._field.reasons:
-            return made(outcome=Outcome.UNTESTED, reason=self._field.reasons[flow.number])
-        if track.reason:
-            return made(outcome=Outcome.UNTESTED, reason=track.reason)
+        if reason := self._field.reasons.get(flow.number) or track.reason:
+            return made(outcome=Outcome.UNTESTED, reason=reason)
         if search.is_blocked:
             return made(outcome=Outcome.BLOCKED, reason=self._why_blocked(track))
         if search.mtu is None or track.is_greeting:
             lossy = f"too much was lost to tell: {search.low} bytes came, {search.high} did not"
             return made(outcome=Outcome.UNTESTED, reason=f"{flow.probe}: {lossy}")
+        if track.narrowest:
+            return made(outcome=Outcome.MEASURED, mtu=track.narrowest[0])
         if search.mtu < search.floor < track.top:
             reason = f"SYNs with data do not arrive at {flow.dst}, of whatever size: something drops them"
             return made(outcome=Outcome.UNTESTED, reason=reason)
@@ -294,7 +296,8 @@ class Tracks:
             return None, ""
         # Of several kinds the one that has the smallest tells.
         track = next(track for track in tracks if self._outcome(track).mtu == mtu)
-        if track.search.high is None or track.search.refused == mtu + 1:
+        is_own = track.search.high is None or track.search.refused == mtu + 1
+        if is_own and not track.narrowest:
             return Limit.SOURCE_INTERFACE, ""
         said = [each for each in self._too_big(track.pair) if not each.lies and each.mtu <= mtu]
         if not said:
@@ -307,6 +310,9 @@ class Tracks:
         if len(set(found.values())) > 1:
             yield "differs by kind: " + ", ".join(f"{probe} {mtu}" for probe, mtu in found.items())
         for track in tracks:
+            if track.narrowest:
+                size, narrow, ports = track.narrowest
+                yield f"parallel paths differ: of {ports} source ports {narrow} take but {size} bytes"
             copies = self.copies(track)
             if any(self._stripped(track, copy.number) for copy in copies):
                 yield "SYNs arrive without the data that they left with"

@@ -416,3 +416,25 @@ def test_the_smallest_of_the_kinds_counts() -> None:
     assert {"bgp": 1500, "ipip": 1500, "vxlan": 1300} == kinds(found)
     assert (1300, Limit.BLACK_HOLE) == (found.mtu, found.limit)
     assert ("differs by kind: bgp 1500, ipip 1500, vxlan 1300",) == found.notes
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_of_parallel_paths_the_narrowest_counts(*, told: bool) -> None:
+    """A way for odd source ports takes less: what half of all tunnels get through is what fits all."""
+    dropped = "udp sport & 1 == 1 meta length > 1400"
+    with lab("ab") as network:
+        if told:
+            network.nft("router", f"{dropped} meta mark set 1", hook=Hook.PREROUTING)
+            for command in (
+                "ip rule add fwmark 1 lookup 100",
+                f"ip route add {network.hosts['b'].address(IPV4)} dev b mtu lock 1400 table 100",
+            ):
+                network.run("router", command.split())
+        else:
+            network.nft("router", f"{dropped} drop")
+        run = measured(network)
+
+    found = path(run, "a", "b", IPV4)
+    assert {"bgp": 1500, "ipip": 1500, "vxlan": 1400} == kinds(found)
+    assert (1400, Limit.ROUTER if told else Limit.BLACK_HOLE) == (found.mtu, found.limit)
+    assert any(re.match(r"parallel paths differ: of 8 source ports \d take", note) for note in found.notes)
