@@ -22,7 +22,7 @@ from typing import Final
 import msgspec
 import trio
 
-from netprobe import plan
+from netprobe import plan, wire
 from netprobe.attempts import Attempts
 from netprobe.coordinator.deployment import Deployment, deployed
 from netprobe.coordinator.field import Craft
@@ -122,9 +122,12 @@ class _Measurement:
         routes = await self._muster.routes()
         await self._muster.arm_sizes()
         for flow in self._flows:
-            route = routes.get(flow.src, {}).get(flow.dst_address)
-            smallest = self._size_of(flow)
-            self.tracks.add(Track(flow, smallest, route.mtu if route else smallest))
+            route = routes.get(flow.src, {}).get(flow.dst_address, wire.Route())
+            track = Track(flow, self._size_of(flow), route.mtu)
+            if not route.mtu:
+                why = f": {route.error}" if route.error else ""
+                track.reason = f"{flow.src} knows no interface for {flow.dst_address}{why}"
+            self.tracks.add(track)
         self._told.phase("searching path MTUs", len(self._flows))
         for number in range(_SEARCHES):
             ready = self.tracks.ready()

@@ -23,6 +23,7 @@ from netprobe.template import Kind, Shape
 
 _IP_HEADER: Final = {Family.IPV4: 20, Family.IPV6: 40}
 _TCP_HEADER: Final = 20
+_LARGEST: Final = 0xFFFF  # RFC 791 §3.1
 _SYN_FLOOR: Final = 128
 """What any path carries. Where no SYN with data of this size comes, it is the data that is not wanted."""
 _NOBODYS_VNI: Final = 0xFFFFFE
@@ -40,11 +41,11 @@ class Track:
 
     def __init__(self, flow: Flow, smallest: int, top: int) -> None:
         self.flow = flow
-        self.top = max(top, smallest)
+        self.top = max(min(top, _LARGEST), smallest)
         self.smallest = smallest
         # Whoever gets a SYN is found out before one has data.
         self.is_greeting = flow.protocol is Protocol.TCP
-        self.search = Search(smallest, smallest if self.is_greeting else top)
+        self.search = Search(smallest, smallest if self.is_greeting else self.top)
         self.volleys: list[tuple[int, list[int], bool]] = []
         """Number, sizes, and whether what did not come is evidence."""
         self._padded_since = 0

@@ -438,3 +438,36 @@ def test_of_parallel_paths_the_narrowest_counts(*, told: bool) -> None:
     assert {"bgp": 1500, "ipip": 1500, "vxlan": 1400} == kinds(found)
     assert (1400, Limit.ROUTER if told else Limit.BLACK_HOLE) == (found.mtu, found.limit)
     assert any(re.match(r"parallel paths differ: of 8 source ports \d take", note) for note in found.notes)
+
+
+def test_a_source_that_has_no_way_is_not_measured() -> None:
+    """Nothing is known of a path that a host does not take, and the reason is its kernel's."""
+    with lab("ab", {"on": "a", "route": "unreachable $b"}) as network:
+        run = measured(network)
+
+    there, back = path(run, "a", "b", IPV4), path(run, "b", "a", IPV4)
+    assert (None, 0) == (there.mtu, there.interface_mtu)
+    assert there.untested.startswith("a knows no interface for 10.")
+    assert "EHOSTUNREACH" in there.untested
+    assert 1500 == back.mtu
+
+
+def test_a_kind_that_the_source_keeps_in_is_blocked_there() -> None:
+    """Its kernel says so; the other kinds tell how wide the path is."""
+    with lab("ab") as network:
+        network.nft("a", "udp dport 4789 drop", hook=Hook.OUTPUT)
+        run = measured(network)
+
+    found = path(run, "a", "b", IPV4)
+    (vxlan,) = (kind for kind in found.kinds if kind.probe == "vxlan")
+    assert (Outcome.BLOCKED, "a could not send vxlan: EPERM") == (vxlan.outcome, vxlan.reason)
+    assert 1500 == found.mtu
+
+
+def test_a_host_alone_has_no_path() -> None:
+    """Nothing is sent, and nothing is wrong."""
+    with lab("a") as network:
+        run = measured(network)
+
+    assert ((), 0) == (run.mtus, run.packets)
+    assert 0 == exit_status(run.mtus)
