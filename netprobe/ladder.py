@@ -52,7 +52,8 @@ USUAL: Final = (
 _RISK: Final = 1e-6
 """How probable it may be that a size that fits is lost each time that it is asked for."""
 _LEAST_TRIES, _MOST_TRIES = 4, 24
-_CONTROLS: Final = 3
+_CONTROLS: Final = 2
+_HINT_TRIES: Final = 3
 _HINTED_TRIES: Final = 6
 _SMALLEST_TRIES: Final = 10
 _BOTH_ENDS: Final = 2
@@ -103,7 +104,8 @@ class Search:
         """
         Take all that was sent so far, and what has come of it by now: late arrivals count.
 
-        A volley of which nothing came that is known to fit is no evidence of a limit, but of an outage.
+        What is lost before the first packet that comes, or after the last, is no evidence of a limit: that
+        may have been an outage.
         """
         volleys = list(volleys)
         self.low = max((self.low, *(size for volley in volleys for size in _those(volley, volley.came))))
@@ -111,9 +113,9 @@ class Search:
         self.refused = min((size for size in refused if size > self.low), default=None)
         self._tries, self._sent, self._lost = Counter(), 0, 0
         for volley in volleys:
-            was_there = volley.is_evidence and (volley.came or not self.low)
+            first, last = _ends(volley) if self.low else (-1, len(volley.sizes))
             for place, size in enumerate(volley.sizes):
-                if volley.refused >> place & 1 or not was_there:
+                if volley.refused >> place & 1 or not volley.is_evidence or not first <= place <= last:
                     continue
                 if size <= self.low:
                     self._sent += 1
@@ -156,17 +158,19 @@ class Search:
         if not self.low:
             return self._first()
         controls = [self.low] * _CONTROLS
+        return [*controls, *self._between(MOST - 2 * _CONTROLS), *controls]
+
+    def _between(self, room: int) -> list[int]:
+        """What is asked between the controls."""
         high = self.top if self.high is None else self.high
-        room = MOST - len(controls)
-        tries = max(1, self._needed() - self._tries[high])
         if high == self.low + 1 or high <= self.floor:
-            return controls + [high] * min(tries, room)
+            return [high] * max(1, self._needed() - self._tries[high])
         if hinted := self._of_hints(high):
-            return [self.low, *hinted]
+            return hinted
         rungs = [] if self._is_laddered else [size for size in self._rungs if self.low < size < high]
         self._is_laddered = True
         sizes = rungs[: room - 2] or _spread(self.low + 1, high - 1, room - 2, self._needed())
-        return controls + sizes + [high] * 2
+        return sizes + [high] * 2
 
     def _first(self) -> list[int]:
         """Both ends; where nothing came, only the smallest again, until that is called blocked."""
@@ -174,7 +178,7 @@ class Search:
             return [self.smallest] * (_SMALLEST_TRIES - self._tries[self.smallest])
         floor = [self.floor] if self.smallest < self.floor < self.top else []
         top = [self.top] * _BOTH_ENDS if self.top > self.smallest else []
-        return [self.smallest] * _BOTH_ENDS + floor + self._of_hints(self.top) + top
+        return [self.smallest, *floor, *self._of_hints(self.top), *top, self.smallest]
 
     def _of_hints(self, high: int) -> list[int]:
         """Hinted limits that may still be it, each with the byte above it, as often as decides; once."""
@@ -183,7 +187,7 @@ class Search:
         sizes = sorted(size for size in near if known < size < high)[: MOST // _HINTED_TRIES - 1]
         self._hinted |= self._hints
         above = [size for size in sizes if size - 1 in self._hints]
-        return sizes * _CONTROLS + above * (_HINTED_TRIES - _CONTROLS)
+        return sizes * _HINT_TRIES + above * (_HINTED_TRIES - _HINT_TRIES)
 
     def _needed(self) -> int:
         """How often a size must fail to be a limit, by how many fitting ones were lost."""
@@ -196,6 +200,12 @@ class Search:
 
 def _those(volley: Volley, mask: int) -> Iterable[int]:
     return (size for place, size in enumerate(volley.sizes) if mask >> place & 1)
+
+
+def _ends(volley: Volley) -> tuple[int, int]:
+    """The places of the first and of the last packet that came; none is between them where nothing did."""
+    came = volley.came
+    return ((came & -came).bit_length() - 1, came.bit_length() - 1) if came else (0, -1)
 
 
 def _spread(first: int, last: int, room: int, most_each: int) -> list[int]:

@@ -124,6 +124,20 @@ def test_an_outage_is_no_limit(limit: int, out: int) -> None:
     assert limit == search.mtu
 
 
+@given(limit=st.integers(1280, 1499), out=st.integers(0, 4), turn=st.integers(0, MOST), ends=st.booleans())
+def test_an_outage_within_a_volley_is_no_limit(limit: int, out: int, turn: int, *, ends: bool) -> None:
+    """What is lost before the first packet that comes, or behind the last, counts for nothing."""
+    search = Search(SMALLEST, 1500)
+    sent: list[Volley] = []
+    while sizes := search.ask():
+        is_out = [len(sent) == out and (place < turn) == ends for place in range(MOST)]
+        came = sum(1 << place for place, size in enumerate(sizes) if size <= limit and not is_out[place])
+        sent.append(Volley(sizes, came))
+        search.note(sent)
+
+    assert limit == search.mtu
+
+
 def test_a_volley_that_taps_had_no_room_for_is_no_evidence() -> None:
     """What came counts, what did not come does not."""
     search = Search(SMALLEST, 1500)

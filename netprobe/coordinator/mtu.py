@@ -258,7 +258,8 @@ class _Measurement:
             if family is not Family.IPV4 or mtu is None:
                 continue
             for track in self.tracks.measured(tracks):
-                is_delivered = self._field.seen.at(SOCKET, Kind.PROBE)[self.tracks.copy(track, 0).number]
+                at_socket = self._field.seen.at(SOCKET, Kind.PROBE)
+                is_delivered = any(at_socket[copy.number] for copy in self.tracks.copies(track))
                 largest = track.top if track.search.refused is None else track.search.refused - 1
                 if track.narrowest or track.flow.protocol is Protocol.TCP:
                     continue
