@@ -387,11 +387,13 @@ class Limit(Symbol):
     """
     What keeps larger packets from a path.
 
-    ROUTER: one that said so. BLACK_HOLE: larger ones vanish, and nobody says how large they may be.
+    ROUTER: one that said so. CUT: larger ones arrive in pieces, although DF is set. BLACK_HOLE: they vanish,
+    and nobody says how large they may be.
     """
 
     SOURCE_INTERFACE = "source-interface"
     ROUTER = "router"
+    CUT = "cut"
     BLACK_HOLE = "black-hole"
 
 

@@ -301,10 +301,12 @@ class Tracks:
         if is_own and not track.narrowest:
             return Limit.SOURCE_INTERFACE, ""
         said = [each for each in self._too_big(track.pair) if not each.lies and each.mtu <= mtu]
-        if not said:
-            # Of a wider link somebody may speak; of the one that loses these, nobody does.
-            return Limit.BLACK_HOLE, ""
-        return Limit.ROUTER, max(said, key=lambda each: each.mtu).by
+        if said:
+            return Limit.ROUTER, max(said, key=lambda each: each.mtu).by
+        if any(self._is_cut(track, copy.number) for copy in self.copies(track)):
+            return Limit.CUT, ""
+        # Of a wider link somebody may speak; of the one that loses these, nobody does.
+        return Limit.BLACK_HOLE, ""
 
     def _notes(self, tracks: Sequence[Track]) -> Iterator[str]:
         found = {kind.probe: kind.mtu for kind in map(self._outcome, tracks) if kind.mtu is not None}
@@ -317,8 +319,6 @@ class Tracks:
             copies = self.copies(track)
             if any(self._stripped(track, copy.number) for copy in copies):
                 yield "SYNs arrive without the data that they left with"
-            if any(self._is_cut(track, copy.number) for copy in copies):
-                yield f"{track.flow.probe} arrives in pieces although it must not be cut"
 
     def _is_cut(self, track: Track, copy: int) -> int:
         """The attempts that came to the socket, and not to the interface in one piece."""

@@ -101,6 +101,8 @@ class _Paths:
             yield "as much as the source's interface takes"
         elif path.limit is Limit.ROUTER:
             yield f"said by {', '.join(_listed((each.by for each in group), 'routers'))}"
+        elif path.limit is Limit.CUT:
+            yield "larger packets arrive in pieces, although they say that they must not be cut (DF)"
         elif path.limit is Limit.BLACK_HOLE:
             yield "a black hole: larger packets vanish, and nobody tells the sender how large they may be"
             said = (

@@ -471,3 +471,15 @@ def test_a_host_alone_has_no_path() -> None:
 
     assert ((), 0) == (run.mtus, run.packets)
     assert 0 == exit_status(run.mtus)
+
+
+def test_packets_that_are_cut_against_their_will_do_not_vanish() -> None:
+    """A router that clears DF cuts them; they arrive, and not whole."""
+    with lab("ab", *narrow("b", 1400)) as network:
+        network.nft("router", "iifname a ip frag-off set 0", hook=Hook.PREROUTING)
+        run = measured(network)
+
+    found = path(run, "a", "b", IPV4)
+    assert (1400, Limit.CUT, ()) == (found.mtu, found.limit, found.too_big)
+    assert Limit.ROUTER is path(run, "a", "b", IPV6).limit
+    assert 0 == exit_status(run.mtus)
