@@ -205,10 +205,15 @@ class _Measurement:
         Agents do not know of the latter, so that they are asked now and then.
         """
         started, missing = trio.current_time(), list(flows)
-        while missing and trio.current_time() - started <= self._volleys.patience_s(missing):
+        deadline = started
+        while missing:
             hosts = {name for flow in missing for name in (flow.src, flow.dst)}
             await self._volleys.listen(hosts, _LOOK_S)
             missing = [flow for flow in self._field.testable(missing) if self.tracks.pending(flow)]
+            if trio.current_time() >= deadline:
+                deadline = started + self._volleys.patience_s(missing)
+                if trio.current_time() >= deadline:
+                    return
 
     def _level(self) -> None:
         """Count the shortest round-trip time of each pair: a busy agent measures its own delays as well."""
