@@ -38,6 +38,8 @@ _JEQ, _JGE, _JSET = 0x15, 0x35, 0x45
 _RET = 0x06
 
 _WORD_MASK: Final = 0xFFFFFFFF
+_MORE_FRAGMENTS, _OFFSET = 0x2000, 0x1FFF  # RFC 791 §3.1
+_IPV4_HEADER_BYTES: Final = 20
 _TCP, _ICMP, _ICMPV6 = 6, 1, 58
 _ICMP_ERRORS: Final = (3, 11, 12)  # RFC 792: destination unreachable, time exceeded, parameter problem
 _ICMPV6_ERRORS: Final = (1, 2, 3, 4)  # RFC 4443 §3
@@ -51,23 +53,40 @@ class Direction(enum.Enum):
 
 
 def for_packet_tap(
-    sights: Iterable[Sight], direction: Direction, nonce: int, flows: int
+    sights: Iterable[Sight],
+    direction: Direction,
+    nonce: int,
+    flows: int,
+    *,
+    whole: bool = False,
+    at_most: int = 0,
 ) -> list[Instruction]:
-    """A filter for a cooked AF_PACKET socket: tagged packets of both families in one direction."""
+    """
+    A filter for a cooked AF_PACKET socket: tagged packets of both families in one direction.
+
+    `whole` leaves out those of which more fragments follow; `at_most` so many bytes behind the IP header are
+    let through, where it is not 0.
+    """
     program = _Assembler()
     program.only(direction)
     by_protocol = _by_protocol(sights)
     program.load(0, 1)
     program.emit(_RSH, 4)
     program.branch(_JEQ, 6, "v6")
+    if at_most:
+        program.load(2, 2)
+        program.branch(_JGE, at_most + _IPV4_HEADER_BYTES + 1, "drop")
     # Fragments other than the first have no transport header (RFC 791 §3.1).
     program.load(6, 2)
-    program.branch(_JSET, 0x1FFF, "drop")
+    program.branch(_JSET, _MORE_FRAGMENTS | _OFFSET if whole else _OFFSET, "drop")
     program.load(9, 1)
     for protocol in by_protocol:
         program.branch(_JEQ, protocol, f"v4-{protocol}")
     program.jump("drop")
     program.label("v6")
+    if at_most:
+        program.load(4, 2)
+        program.branch(_JGE, at_most + 1, "drop")
     program.load(6, 1)
     for protocol in by_protocol:
         program.branch(_JEQ, protocol, f"v6-{protocol}")

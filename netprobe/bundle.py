@@ -32,6 +32,7 @@ _STAGE_ONE: Final = (
 _MODULES: Final = (
     "wire",
     "filters",
+    "pathmtu",
     "loop",
     "templates",
     "taps",

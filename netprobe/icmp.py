@@ -50,6 +50,13 @@ _V6: Final[Mapping[tuple[int, int], tuple[Word, str]]] = {
     (3, 0): (Word.UNREACHABLE, "hop limit exceeded"),
     (4, 1): (Word.PROHIBITED, "unrecognised next header"),
 }
+# No refusals: a smaller packet gets through (RFC 1191 §4, RFC 4443 §3.2).
+_TOO_BIG_V4: Final[Mapping[tuple[int, int], tuple[Word, str]]] = {
+    (3, 4): (Word.SILENCE, "fragmentation needed"),
+}
+_TOO_BIG_V6: Final[Mapping[tuple[int, int], tuple[Word, str]]] = {
+    (2, 0): (Word.SILENCE, "packet too big"),
+}
 
 EXCEEDED: Final = ("ICMP 11/0 ", "ICMPv6 3/0 ")
 """How the reasons begin that say that a packet had no more hops to go."""
@@ -81,28 +88,61 @@ class Quote(msgspec.Struct, frozen=True):
 def parse(packet: bytes) -> Quote | None:
     """The error in a packet that begins with its IP header; None for anything else, or an unknown one."""
     try:
-        return _parse_v4(packet) if packet[0] >> 4 == 4 else _parse_v6(packet)
+        return _parse_v4(packet, _V4) if packet[0] >> 4 == 4 else _parse_v6(packet, _V6)
     except (IndexError, struct.error):
         return None
 
 
-def _parse_v4(packet: bytes) -> Quote | None:
+def parse_too_big(packet: bytes) -> tuple[Quote, int] | None:
+    """
+    Who says that a packet was too big, and for how many bytes there is room; None for anything else.
+
+    A router of before RFC 1191 says 0.
+    """
+    try:
+        if packet[0] >> 4 == 4:
+            quote = _parse_v4(packet, _TOO_BIG_V4)
+            (mtu,) = struct.unpack_from("!H", packet, (packet[0] & 0xF) * 4 + 6)
+        else:
+            quote = _parse_v6(packet, _TOO_BIG_V6)
+            (mtu,) = struct.unpack_from("!I", packet, _IPV6_HEADER_BYTES + 4)
+    except (IndexError, struct.error):
+        return None
+    return None if quote is None else (quote, mtu)
+
+
+def as_quoted(packet: bytes) -> Quote | None:
+    """A packet as an error would have it that quotes all of it; None where it has no whole IP header."""
+    try:
+        quoted = _quoted_v4 if packet[0] >> 4 == 4 else _quoted_v6
+        return quoted(packet, "", Word.SILENCE, "")
+    except (IndexError, struct.error):
+        return None
+
+
+def _parse_v4(packet: bytes, meanings: Mapping[tuple[int, int], tuple[Word, str]]) -> Quote | None:
     start = (packet[0] & 0xF) * 4
     if packet[9] != _ICMP:
         return None
-    meaning = _V4.get((packet[start], packet[start + 1]))
-    quoted = packet[start + _ICMP_HEADER_BYTES :]
-    if meaning is None or len(quoted) < _IPV4_HEADER_BYTES or quoted[0] >> 4 != 4:
+    meaning = meanings.get((packet[start], packet[start + 1]))
+    if meaning is None:
+        return None
+    word, text = meaning
+    reason = f"ICMP {packet[start]}/{packet[start + 1]} {text}"
+    return _quoted_v4(packet[start + _ICMP_HEADER_BYTES :], str(IPv4Address(packet[12:16])), word, reason)
+
+
+def _quoted_v4(quoted: bytes, by: str, word: Word, reason: str) -> Quote | None:
+    if len(quoted) < _IPV4_HEADER_BYTES or quoted[0] >> 4 != 4:
         return None
     length, identification, fragment = struct.unpack_from("!HHH", quoted, 2)
     if fragment & _MORE_OFFSET:
         return None
     header = (quoted[0] & 0xF) * 4
-    word, text = meaning
     return Quote(
-        by=str(IPv4Address(packet[12:16])),
+        by=by,
         word=word,
-        reason=f"ICMP {packet[start]}/{packet[start + 1]} {text}",
+        reason=reason,
         source=str(IPv4Address(quoted[12:16])),
         destination=str(IPv4Address(quoted[16:20])),
         protocol=quoted[9],
@@ -112,19 +152,25 @@ def _parse_v4(packet: bytes) -> Quote | None:
     )
 
 
-def _parse_v6(packet: bytes) -> Quote | None:
+def _parse_v6(packet: bytes, meanings: Mapping[tuple[int, int], tuple[Word, str]]) -> Quote | None:
     start = _IPV6_HEADER_BYTES
     if packet[6] != _ICMPV6:
         return None
-    meaning = _V6.get((packet[start], packet[start + 1]))
-    quoted = packet[start + _ICMP_HEADER_BYTES :]
-    if meaning is None or len(quoted) < _IPV6_HEADER_BYTES or quoted[0] >> 4 != 6:
+    meaning = meanings.get((packet[start], packet[start + 1]))
+    if meaning is None:
         return None
     word, text = meaning
+    reason = f"ICMPv6 {packet[start]}/{packet[start + 1]} {text}"
+    return _quoted_v6(packet[start + _ICMP_HEADER_BYTES :], str(IPv6Address(packet[8:24])), word, reason)
+
+
+def _quoted_v6(quoted: bytes, by: str, word: Word, reason: str) -> Quote | None:
+    if len(quoted) < _IPV6_HEADER_BYTES or quoted[0] >> 4 != 6:
+        return None
     return Quote(
-        by=str(IPv6Address(packet[8:24])),
+        by=by,
         word=word,
-        reason=f"ICMPv6 {packet[start]}/{packet[start + 1]} {text}",
+        reason=reason,
         source=str(IPv6Address(quoted[8:24])),
         destination=str(IPv6Address(quoted[24:40])),
         protocol=quoted[6],

@@ -477,11 +477,95 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     only: tuple[str, ...] = ()
 
 
+class Limit(Symbol):
+    """
+    What keeps larger packets from a path.
+
+    ROUTER: one that said so. CUT: larger ones arrive in pieces, although DF is set. BLACK_HOLE: they vanish,
+    and nobody says how large they may be.
+    """
+
+    SOURCE_INTERFACE = "source-interface"
+    ROUTER = "router"
+    CUT = "cut"
+    BLACK_HOLE = "black-hole"
+
+
+class Outcome(Symbol):
+    """What came of measuring a path with one kind of packet; BLOCKED: not even a small one arrived."""
+
+    MEASURED = "measured"
+    BLOCKED = "blocked"
+    UNTESTED = "untested"
+
+
+class Fragments(Symbol):
+    """
+    What becomes of packets above the path MTU that may be cut (IPv4, DF clear).
+
+    DELIVERED: they come to the socket whole again. PARTIAL: the first fragment arrives, and the socket gets
+    nothing. LOST: not even that arrives.
+    """
+
+    DELIVERED = "delivered"
+    PARTIAL = "partial"
+    LOST = "lost"
+
+
+class TooBig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """
+    An ICMP "fragmentation needed" or "packet too big" that was heard: who said which MTU, in bytes.
+
+    One that `lies` calls a packet too big that is no larger than that.
+    """
+
+    by: str
+    mtu: int
+    lies: bool = False
+
+
+class KindMtu(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The path MTU in bytes as the packets of one probe have it; `reason` says why there is none."""
+
+    probe: str
+    outcome: Outcome
+    mtu: int | None = None
+    reason: str = ""
+
+
+class PathMtu(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """
+    The largest packet, in bytes with its IP header, that arrives whole from one host at another.
+
+    `mtu` is None where no kind of packet could tell, and `untested` says why. `interface_mtu` is that of the
+    interface by which the source sends, `by` the router that limits the path. `tcp_mss` is the maximum
+    segment size as it arrived, of a SYN that left with `tcp_mss_sent`. `fragments` is None where nothing was
+    tried: nothing that the source can send is larger than the path's MTU, or it is IPv6, which routers do not
+    cut.
+    """
+
+    src: str
+    dst: str
+    family: Family
+    mtu: int | None = None
+    interface_mtu: int = 0
+    limit: Limit | None = None
+    by: str = ""
+    too_big: tuple[TooBig, ...] = ()
+    kinds: tuple[KindMtu, ...] = ()
+    tcp_mss: int | None = None
+    tcp_mss_sent: int | None = None
+    fragments: Fragments | None = None
+    untested: str = ""
+    notes: tuple[str, ...] = ()
+
+
 class Run(msgspec.Struct, frozen=True, kw_only=True):
     """
     A whole run: what was asked, what each host said, every cell, and probe packets sent.
 
-    `traces` are those of blocked flows, where they were asked for. Times are ISO 8601.
+    `traces` are those of blocked flows, and `mtus` the path MTUs, where they were asked for. Times are ISO
+    8601.
     """
 
     inventory: Inventory
@@ -489,6 +573,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     hosts: tuple[HostReport, ...]
     cells: tuple[Cell, ...]
     traces: tuple[Trace, ...] = ()
+    mtus: tuple[PathMtu, ...] = ()
     packets: int = 0
     started: str
     finished: str

@@ -235,7 +235,7 @@ class ModeResult(msgspec.Struct, frozen=True, kw_only=True):
         return not self.missing and self.needed == self.counts.get(Verdict.OPEN, 0)
 
 
-class _Subnets:
+class Subnets:
     """Whether two hosts share a subnet, by the prefix lengths that the hosts themselves have configured."""
 
     def __init__(self, run: Run) -> None:
@@ -250,9 +250,9 @@ class _Subnets:
 
     def where(self, when: When) -> Where | None:
         """Between which hosts that is, each a name and an address; None for all."""
-        return {When.DIFFERENT_SUBNETS: self._differ, When.SAME_SUBNET: self._share}.get(when)
+        return {When.DIFFERENT_SUBNETS: self.differ, When.SAME_SUBNET: self._share}.get(when)
 
-    def _differ(self, src: str, here: str, dst: str, there: str) -> bool:
+    def differ(self, src: str, here: str, dst: str, there: str) -> bool:
         """Whether two hosts need a route between them; an unknown network counts as another."""
         return not self._share(src, here, dst, there)
 
@@ -418,7 +418,7 @@ class _Judge:
         self._inventory = run.inventory
         self._probes = probes
         self._required = required
-        self._subnets = _Subnets(run)
+        self._subnets = Subnets(run)
 
     def missing(self, mode: Mode) -> tuple[str, ...]:
         """The probes for lack of which a mode cannot be judged."""

@@ -109,19 +109,25 @@ class Shape(msgspec.Struct, frozen=True):
     In what a packet differs from its probe's usual one, where anything but 0 is given.
 
     `hops` is its TTL or hop limit. `size` is its length in bytes with the IP header, which padding makes up;
-    it is then sent whole or not at all (over IPv4: DF is set) unless it `may_be_cut`.
+    it is then sent whole or not at all (over IPv4: DF is set) unless it `may_be_cut`. `mss` is what a SYN
+    announces as its maximum segment size, `vni` a VXLAN packet's network.
     """
 
     hops: int = 0
     size: int = 0
     may_be_cut: bool = False
+    mss: int = 0
+    vni: int = 0
 
 
 AS_USUAL: Final = Shape()
 
 _IPV4_HEADER, _IPV6_HEADER = 20, 40
 _DONT_FRAGMENT: Final = 0x40
-_UDP: Final = 17
+_TCP, _UDP = 6, 17
+_OPTIONS_AT: Final = 20  # RFC 9293 §3.1
+_MSS_OPTION: Final = b"\x02\x04"  # its kind and length, RFC 9293 §3.2
+_VNI_AT: Final = 12  # RFC 7348 §5
 
 
 def shaped(template: Template, shape: Shape) -> Template:
@@ -138,8 +144,13 @@ def shaped(template: Template, shape: Shape) -> Template:
     if pad < 0:
         message = f"a packet of {len(data)} bytes cannot have {shape.size}"
         raise ValueError(message)
+    header, protocol = (_IPV4_HEADER, data[9]) if is_v4 else (_IPV6_HEADER, data[6])
+    at = header + _OPTIONS_AT
+    if shape.mss and protocol == _TCP and data[at : at + 2] == _MSS_OPTION:
+        data[at + 2 : at + 4] = shape.mss.to_bytes(2, "big")
+    if shape.vni and protocol == _UDP:
+        data[header + _VNI_AT : header + _VNI_AT + 3] = shape.vni.to_bytes(3, "big")
     if shape.size:
-        header, protocol = (_IPV4_HEADER, data[9]) if is_v4 else (_IPV6_HEADER, data[6])
         length = shape.size if is_v4 else shape.size - header
         data[2 if is_v4 else 4 : 4 if is_v4 else 6] = length.to_bytes(2, "big")
         if protocol == _UDP:

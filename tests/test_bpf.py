@@ -523,3 +523,40 @@ def test_agents_read_the_tag_of_every_packet_that_passes(flow: int, attempt: int
                 break
         else:
             pytest.fail(f"{packet.name} has no tag")
+
+
+of_probes = pytest.mark.parametrize(
+    "crafted", [each for each in PACKETS if each.kind is Kind.PROBE], ids=lambda each: each.name
+)
+
+
+@of_probes
+def test_a_tap_for_whole_packets_takes_none_of_which_more_follows(crafted: Crafted) -> None:
+    """
+    The first of several fragments has the tag as well, and is not the packet.
+    """
+    program = bpf.for_packet_tap(OF_PACKETS, Direction.IN, KEY.nonce, FLOWS, whole=True)
+    packet = bytearray(crafted.data)
+
+    assert interpreted(program, bytes(packet), HOST)
+    if crafted.family is Family.IPV4:
+        packet[6] |= 0x40  # DF, RFC 791 §3.1
+        assert interpreted(program, bytes(packet), HOST)
+        packet[6] = 0x20  # more fragments
+        assert not interpreted(program, bytes(packet), HOST)
+        assert interpreted(TAP_IN, bytes(packet), HOST)
+
+
+@of_probes
+def test_a_tap_can_be_for_packets_up_to_a_size(crafted: Crafted) -> None:
+    """
+    Counted behind the IP header, in either family.
+    """
+    size = len(crafted.data) - crafted.transport
+    fits, exceeds = (
+        bpf.for_packet_tap(OF_PACKETS, Direction.IN, KEY.nonce, FLOWS, at_most=most)
+        for most in (size, size - 1)
+    )
+
+    assert interpreted(fits, crafted.data, HOST)
+    assert not interpreted(exceeds, crafted.data, HOST)

@@ -120,7 +120,7 @@ def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.mark.parametrize(
-    "command", ["", "run", "trace", "demo", "inventory", "inventory check", "completion"]
+    "command", ["", "run", "trace", "mtu", "demo", "inventory", "inventory check", "completion"]
 )
 def test_the_help_is_as_it_was_read_and_approved(
     command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -369,11 +369,17 @@ def test_the_defaults_are_those_of_the_plan(
 
 @pytest.mark.parametrize("name", ["text", "csv", "json"])
 def test_the_result_is_the_only_thing_on_stdout(
-    name: str, hosts: Path, fake: FakeCoordinator, capsys: pytest.CaptureFixture[str]
+    name: str,
+    hosts: Path,
+    fake: FakeCoordinator,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """
     What is on stdout is the report in the format that was asked for; stderr is silent.
     """
+    monkeypatch.setenv("COLUMNS", "100")
+
     assert 0 == app.status_of(["run", str(hosts), "--format", name])
     out, err = capsys.readouterr()
     [(inventory, settings)] = fake.asked
@@ -930,6 +936,82 @@ def test_a_real_run_ends_as_its_cells_are(tmp_path: Path) -> None:
     assert (0, "", "") == (done.returncode, done.stdout, done.stderr)
     verdicts = [line.split(",")[8] for line in target.read_text().splitlines()[1:]]
     assert ["open"] * 4 == verdicts
+
+
+NARROW = """
+name: two hosts, of which b is behind a narrower link that nobody tells of over IPv6
+hosts: [a, b]
+faults:
+  - {on: router, run: [ip, route, add, $b, dev, b, mtu, lock, "1400"]}
+  - {on: router, run: [ip, "-6", route, add, $b.ipv6, dev, b, mtu, lock, "1400"]}
+  - {on: router, hook: output, nft: "icmpv6 type packet-too-big drop"}
+"""
+
+
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An inventory file of a real lab."""
+    path = tmp_path_factory.mktemp("narrow") / "hosts.yaml"
+    with Lab(describe(NARROW)) as lab:
+        path.write_text(dump(lab.inventory()))
+        yield path
+
+
+@pytest.mark.lab
+def test_mtu_says_what_arrives_whole_and_what_to_give_calico(narrow: Path) -> None:
+    """
+    A router that tells is no fault, a black hole is; what is told stands on stdout, and nothing else.
+    """
+    both, told = netprobe("mtu", str(narrow)), netprobe("mtu", str(narrow), "--family", "ipv4")
+
+    assert (1, "") == (both.returncode, both.stderr)
+    assert "IPv4  1400  a → b (1 pair)" in both.stdout
+    assert "IPv6  1400  a → b (1 pair)\n         a black hole" in both.stdout
+    assert "vxlan              IPv4  1350  path MTU 1400 less 50: a → b sets it" in both.stdout
+    assert (0, "") == (told.returncode, told.stderr)
+    assert "IPv6" not in told.stdout
+
+
+@pytest.mark.lab
+def test_mtu_writes_a_document_like_that_of_a_run(narrow: Path, tmp_path: Path) -> None:
+    """
+    With path MTUs and no cells; a run with `--mtu` has both.
+    """
+    alone, beside = tmp_path / "mtu.json", tmp_path / "run.json"
+    arguments = ("--family", "ipv4", "-o")
+    first = netprobe("mtu", str(narrow), *arguments, str(alone))
+    second = netprobe("run", str(narrow), "--probe", "vxlan", "--mtu", *arguments, str(beside))
+
+    assert (0, "", 0, "") == (first.returncode, first.stderr, second.returncode, second.stderr)
+    for path, cells in ((alone, 0), (beside, 2)):
+        document = json.loads(path.read_text())
+        assert cells == len(document["cells"])
+        assert [1400, 1500] == [each["mtu"] for each in document["mtus"]]
+        assert 1350 == next(each["mtu"] for each in document["calico_mtus"] if each["mode"] == "vxlan")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["mtu"], "nothing to probe: no two hosts have the roles"),
+        (["run", "--mtu"], "--mtu: nothing to measure: no two such hosts"),
+    ],
+)
+def test_mtu_without_two_nodes_is_refused(
+    arguments: list[str],
+    expected: str,
+    hosts: Path,
+    fake: FakeCoordinator,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """
+    Before anything is sent.
+    """
+    hosts.write_text(TWO.replace("{name: b,", "{name: b, roles: [typha],"))
+
+    assert 2 == app.status_of([*arguments, str(hosts)])
+    assert expected in capsys.readouterr().err
+    assert [] == fake.asked
 
 
 THREE_HOSTS = """

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 import pytest
 
-from netprobe import model
+from netprobe import model, mtus
 from netprobe.probes import registry as probes
 from netprobe.reports import json as document
 from netprobe.reports import registry as reports
@@ -33,6 +33,10 @@ SECTIONS: Final[dict[str, tuple[type[msgspec.Struct], ...]]] = {
     "session": (model.Session,),
     "traces": (model.Trace,),
     "hop": (model.Hop,),
+    "mtus": (model.PathMtu,),
+    "too_big": (model.TooBig,),
+    "kinds": (model.KindMtu,),
+    "calico_mtus": (mtus.CalicoMtu,),
 }
 
 

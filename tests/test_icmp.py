@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_RR
-from scapy.layers.inet6 import ICMPv6DestUnreach, IPv6
+from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6PacketTooBig, IPv6
 from scapy.packet import Packet, Raw
 
-from netprobe.icmp import Quote, parse
+from netprobe.icmp import Quote, as_quoted, parse, parse_too_big
 from netprobe.model import Word
 
 ROUTER, ROUTER_6 = "192.0.2.1", "2001:db8::1"
@@ -219,3 +219,69 @@ def test_an_error_with_wrong_bytes_is_never_more_than_another(
     quote = parse(bytes(changed[:size]))
     if quote is not None:
         assert quote.transport in bytes(changed)
+
+
+def too_big(mtu: int, quoted: bytes | Packet = QUOTED) -> bytes:
+    """A router's word that a packet needs to be cut (RFC 1191 §4)."""
+    return bytes(IP(src=ROUTER, dst=A) / ICMP(type=3, code=4, nexthopmtu=mtu) / Raw(bytes(quoted)))
+
+
+def too_big_6(mtu: int, quoted: bytes | Packet = QUOTED_6) -> bytes:
+    """The same in ICMPv6 (RFC 4443 §3.2)."""
+    return bytes(IPv6(src=ROUTER_6, dst=A_6, nh=58) / ICMPv6PacketTooBig(mtu=mtu) / Raw(bytes(quoted)))
+
+
+@pytest.mark.parametrize(
+    ("packet", "mtu", "by"),
+    [(too_big(1400), 1400, ROUTER), (too_big(0), 0, ROUTER), (too_big_6(0x12345), 0x12345, ROUTER_6)],
+)
+def test_who_says_that_a_packet_was_too_big_says_what_fits(packet: bytes, mtu: int, by: str) -> None:
+    """
+    A router of before RFC 1191 says 0. It is no refusal: a smaller packet gets through.
+    """
+    said = parse_too_big(packet)
+
+    assert said is not None
+    assert (by, mtu) == (said[0].by, said[1])
+    assert 17 == said[0].protocol
+    assert 4789 == said[0].destination_port()
+    assert parse(packet) is None
+
+
+def test_nothing_else_says_that_a_packet_was_too_big() -> None:
+    """
+    Of all types and codes only one each.
+    """
+    plain, six = bytearray(too_big(1400)), bytearray(too_big_6(1400))
+    found, found_6 = set(), set()
+    for kind in range(256):
+        for code in range(256):
+            plain[20:22] = six[40:42] = kind, code
+            if parse_too_big(bytes(plain)) is not None:
+                found.add((kind, code))
+            if parse_too_big(bytes(six)) is not None:
+                found_6.add((kind, code))
+
+    assert {(3, 4)} == found
+    assert {(2, 0)} == found_6
+
+
+@given(st.binary(max_size=120))
+def test_whatever_comes_is_read_or_is_nothing(data: bytes) -> None:
+    """
+    Bytes from the network never raise.
+    """
+    parse_too_big(data)
+    as_quoted(data)
+
+
+@pytest.mark.parametrize(("packet", "header"), [(QUOTED, 20), (QUOTED_6, 40)])
+def test_a_packet_itself_reads_like_its_quote(packet: Packet, header: int) -> None:
+    """
+    With its addresses, its length and all of its bytes.
+    """
+    quote = as_quoted(bytes(packet))
+
+    assert quote is not None
+    assert (packet.src, packet.dst, 17, 208) == (quote.source, quote.destination, quote.protocol, quote.size)
+    assert bytes(packet)[header:] == quote.transport

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
+from scapy.layers.vxlan import VXLAN
 from scapy.packet import Packet, Raw
 
 from netprobe import wire
@@ -17,7 +18,7 @@ from netprobe.agent import templates
 from netprobe.agent.fire import Volley
 from netprobe.attempts import SOURCE_PORTS
 from netprobe.model import Family, Protocol
-from netprobe.probes import Probe, _outer
+from netprobe.probes import Probe, _outer, announced_mss
 from netprobe.template import AS_USUAL, ATTEMPT_BITS, MAX_FLOWS, Key, Kind, Shape, Template, shaped
 from tests.crafted import ADDRESSES, HEADER_BYTES, KEY, SOURCE_PORT, crafts, on_an_agent, packed, sights
 
@@ -334,6 +335,32 @@ def test_a_packet_of_another_shape_is_what_scapy_would_have_built(
     if probe.protocol in TRANSPORT and not is_vxlan_over_ipv4(probe, family):
         total = pseudo_header(family, data, probe.protocol) + data[HEADER_BYTES[family] :]
         assert ones_complement_sum(total) == WORD >> 16
+
+
+def test_a_shape_changes_what_a_protocol_has() -> None:
+    """
+    A SYN announces another segment size, a VXLAN packet belongs to another network; the rest stays.
+    """
+    for probe, family, template in FIRED.values():
+        data = bytes(on_an_agent(shaped(template, Shape(mss=8960))).packet(packed(family), 7, SOURCE_PORT))
+        if probe.protocol is Protocol.TCP and parsed(family, data)[TCP].flags == "S":
+            header = HEADER_BYTES[family]
+            assert 8960 == announced_mss(data[header:])
+            total = pseudo_header(family, data, probe.protocol) + data[header:]
+            assert ones_complement_sum(total) == WORD >> 16
+        if probe.name == "vxlan":
+            data = bytes(on_an_agent(shaped(template, Shape(vni=77))).packet(packed(family), 7, SOURCE_PORT))
+            assert 77 == parsed(family, data)[VXLAN].vni
+
+
+@given(st.binary(max_size=60))
+def test_no_segment_confuses_the_search_for_its_size(segment: bytes) -> None:
+    """
+    Whatever options come, in whatever number.
+    """
+    found = announced_mss(segment)
+
+    assert found is None or 0 <= found <= WORD >> 16
 
 
 def test_a_packet_of_the_usual_shape_is_the_probe() -> None:

@@ -13,7 +13,7 @@ import socket
 import struct
 import time
 
-from netprobe.agent import netlink, wire
+from netprobe.agent import netlink, pathmtu, wire
 from netprobe.agent.templates import ATTEMPT_BITS, Template
 from netprobe.agent.ways import Neighbours, Ways
 
@@ -30,7 +30,7 @@ _TICK_S = 0.004
 _TICK_PACKETS = 64
 _DEPTH_S = 0.1
 _FULL_QUEUE = (errno.ENOBUFS, errno.EAGAIN)
-_FULL_QUEUE_TRIES = 50
+_FULL_QUEUE_TRIES, _FULL_QUEUE_TRIES_PADDED = 50, 5
 _ETHERTYPE = {4: 0x0800, 6: 0x86DD}
 _MAX_FLOW = (1 << 32 - ATTEMPT_BITS) - 1
 
@@ -149,6 +149,8 @@ class Fire:
         self._full = 0
         # A filter at the interface drops with the word of a full queue: what is like this is not tried again.
         self._hopeless: set[Template] = set()
+        # So does a virtual link whose other end takes no packet of this size; smaller ones get through.
+        self._too_large: dict[bytes, int] = {}
         self._allowed = 1.0
         self._ticked = time.monotonic() + after_s
         loop.later(after_s, self._next_volley)
@@ -219,10 +221,10 @@ class Fire:
             self._emit(volley, attempt, shot)
         except OSError as error:
             if error.errno in _FULL_QUEUE:
-                if self._full < _FULL_QUEUE_TRIES and shot.template not in self._hopeless:
+                if self._full < self._tries(shot):
                     self._full += 1
                     return False
-                self._hopeless.add(shot.template)
+                self._give_up(shot)
             flows = self._errors.setdefault(errno.errorcode.get(error.errno or 0, str(error)), {})
             flows[shot.flow] = flows.get(shot.flow, 0) | 1 << attempt
         else:
@@ -231,6 +233,22 @@ class Fire:
         self._full = 0
         self._allowed -= 1
         return True
+
+    def _tries(self, shot: Shot) -> int:
+        """How often a full queue may refuse this packet."""
+        template = shot.template
+        if template.is_padded:
+            is_too_large = template.size >= self._too_large.get(shot.addresses, template.size + 1)
+            return 0 if is_too_large else _FULL_QUEUE_TRIES_PADDED
+        return 0 if template in self._hopeless else _FULL_QUEUE_TRIES
+
+    def _give_up(self, shot: Shot) -> None:
+        template = shot.template
+        if template.is_padded:
+            least = self._too_large.get(shot.addresses, template.size)
+            self._too_large[shot.addresses] = min(least, template.size)
+        else:
+            self._hopeless.add(template)
 
     def _emit(self, volley: Volley, attempt: int, shot: Shot) -> None:
         number = shot.flow << ATTEMPT_BITS | attempt
@@ -277,6 +295,7 @@ def _raw_socket(source: bytes) -> socket.socket:
     family = netlink.family_of(source)
     handle = socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW)
     handle.setblocking(False)
+    pathmtu.of_interface(handle)
     # Bound, so that routing by source address (ip rule) does as for real traffic.
     handle.bind((wire.address_text(source), 0))
     return handle

@@ -11,7 +11,7 @@ import socket
 import struct
 import time
 
-from netprobe.agent import filters, wire
+from netprobe.agent import filters, pathmtu, wire
 from netprobe.agent.templates import ATTEMPT_BITS, Template
 
 TYPE_CHECKING = False
@@ -99,6 +99,7 @@ class Listeners:
             else:
                 # Bound only to keep the kernel from answering "port unreachable"; nobody reads it.
                 filters.attach(handle, filters.DROP_ALL)
+                pathmtu.of_interface(handle)
             handle.setblocking(False)
             # What is accepted inherits it.
             reset_on_close(handle)

@@ -13,7 +13,7 @@ import socket
 import struct
 import time
 
-from netprobe.agent import filters, wire
+from netprobe.agent import filters, pathmtu, wire
 from netprobe.agent.templates import ATTEMPT_BITS
 
 TYPE_CHECKING = False
@@ -139,6 +139,8 @@ class Tap:
 
     def _prepare(self, program: "list[tuple[int, int, int, int]]") -> None:
         self.socket.setblocking(False)
+        if self.kind == "raw":
+            pathmtu.of_interface(self.socket)
         filters.attach(self.socket, program)
         try:
             self.socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER_BYTES)

@@ -24,7 +24,9 @@ class Template:
 
     def __init__(self, request: "dict[str, object]") -> None:
         data = wire.octets(request.get("data"), "template.data")
-        data += bytes(wire.integer(request.get("pad", 0), "template.pad", 0, _MOST_BYTES))
+        pad = wire.integer(request.get("pad", 0), "template.pad", 0, _MOST_BYTES)
+        data += bytes(pad)
+        self.is_padded = pad > 0
         self.size = len(data)
         self.network = wire.flag(request.get("network", True), "template.network")
         self._tags = self._offsets(request, "tags", 4)

@@ -17,6 +17,7 @@ from netprobe.cli.completion import COMPLETION_VARIABLE, completion
 from netprobe.cli.demo import demo
 from netprobe.cli.errors import IO_STATUS, Refused, tell
 from netprobe.cli.inventory import inventory
+from netprobe.cli.mtu import mtu
 from netprobe.cli.output import abandon_stdout
 from netprobe.cli.run import run
 from netprobe.cli.trace import trace
@@ -35,6 +36,7 @@ Examples:
   netprobe inventory check hosts.yaml   what would be probed, and is the inventory right
   netprobe run hosts.yaml               probe everything, print what gets through
   netprobe trace hosts.yaml a b bgp     at which hop BGP from a to b is lost
+  netprobe mtu hosts.yaml               the largest packet that arrives whole, and the MTU for Calico
 \b
 Exit status:
   0   every required flow is open
@@ -53,7 +55,7 @@ def cli() -> None:
     """
 
 
-for command in (run, trace, demo, inventory, completion):
+for command in (run, trace, mtu, demo, inventory, completion):
     cli.add_command(command)
 
 

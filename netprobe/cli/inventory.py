@@ -27,7 +27,7 @@ Examples:
   netprobe inventory check hosts.yaml
   netprobe inventory check hosts.yaml --mode vxlan --family ipv4"""
 )
-@selection
+@selection()
 def check(inventory: Path, **choices: Any) -> None:  # noqa: ANN401 - handed over as they are
     """
     Check INVENTORY, and say what `netprobe run` would probe with the same options.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
+from netprobe.cli.mtu import check_pairs, measure
 from netprobe.cli.output import TO_FILE, Output
 from netprobe.cli.selection import Choices, items, selection
 
@@ -52,12 +53,14 @@ Examples:
   netprobe run hosts.yaml --probe bgp --only node-a -v
   netprobe run hosts.yaml --trace
   netprobe run hosts.yaml --format csv | grep filtered
+  netprobe run hosts.yaml --mtu
   netprobe run hosts.yaml -o before.json
 \b
 Exit status: 0 every required flow is open, 1 some is not, 2 nothing was sent,
-3 some could not be tested and none was blocked."""
+3 some could not be tested and none was blocked. With --mtu a path that is
+a black hole is 1, and one that could not be measured 3."""
 )
-@selection
+@selection()
 @click.option(
     "--format",
     "format_",
@@ -74,6 +77,12 @@ Exit status: 0 every required flow is open, 1 some is not, 2 nothing was sent,
     help="Then find the hop at which one flow of each group is lost that is blocked on the path.",
 )
 @click.option(
+    "--mtu",
+    "with_mtu",
+    is_flag=True,
+    help="Measure the path MTUs between all nodes as well, as `netprobe mtu` does.",
+)
+@click.option(
     "-v", "--verbose", is_flag=True, help="Every flow with its evidence, and a line for each phase."
 )
 def run(
@@ -82,8 +91,9 @@ def run(
     output: Path | None,
     *,
     trace: bool,
+    with_mtu: bool,
     verbose: bool,
-    **choices: Any,  # noqa: ANN401
+    **choices: Any,  # noqa: ANN401 - handed over as they are
 ) -> int:
     """
     Probe every flow between the hosts of INVENTORY and print what gets through.
@@ -92,9 +102,12 @@ def run(
     stderr. Nothing is installed on the hosts, and nothing stays there.
     """
     narrowed, settings, _ = Choices(**choices).plan(inventory)
+    if with_mtu:
+        check_pairs(narrowed, settings)
     # Before anything is sent: a result that cannot be written is a pity.
     target = Output(output)
 
+    from netprobe import mtus
     from netprobe.cli.progress import Progress
     from netprobe.modes import exit_status
 
@@ -102,8 +115,23 @@ def run(
         result = probe(narrowed, settings, progress)
         if trace:
             result = trace_blocked(result, progress)
+        if with_mtu:
+            result = _with_mtus(result, measure(narrowed, settings, progress))
     target.write(render(result, format_ or _format_of(output), target, verbose=verbose))
-    return exit_status(result)
+    statuses = {exit_status(result), mtus.exit_status(result.mtus)}
+    return next((status for status in (1, 3) if status in statuses), 0)
+
+
+def _with_mtus(result: Run, measured: Run) -> Run:
+    """A run and the path MTUs that were measured after it, as one."""
+    import msgspec
+
+    return msgspec.structs.replace(
+        result,
+        mtus=measured.mtus,
+        packets=result.packets + measured.packets,
+        finished=measured.finished,
+    )
 
 
 def probe(inventory: Inventory, settings: Settings, progress: Progress) -> Run:

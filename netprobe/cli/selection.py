@@ -19,6 +19,19 @@ if TYPE_CHECKING:
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
+_NONE = {
+    "probe": (),
+    "mode": (),
+    "family": (),
+    "only": (),
+    "count": None,
+    "rate": None,
+    "timeout": None,
+    "depth": None,
+}
+"""Nothing chosen, for commands that do not have all of the options."""
+
+
 class Choices:
     """What was chosen: the values of the options below, as click hands them over."""
 
@@ -31,7 +44,7 @@ class Choices:
         from netprobe.inventory import InventoryError, narrow
         from netprobe.model import Family, Settings
 
-        options = self._options
+        options = {**_NONE, **self._options}
         families = tuple(map(Family, options["family"])) or tuple(Family)
         with refusals():
             inventory = narrow(
@@ -136,9 +149,9 @@ TIMEOUT = click.option(
     help="The longest wait for a packet that may still arrive. [default: 1]",
 )
 
-_OPTIONS = (
-    INVENTORY,
-    click.option(
+_OPTIONS = {
+    "inventory": INVENTORY,
+    "probe": click.option(
         "--probe",
         cls=WordsOption,
         multiple=True,
@@ -146,7 +159,7 @@ _OPTIONS = (
         shell_complete=complete_probes,
         help="Only this probe, whatever the inventory says; may be repeated.",
     ),
-    click.option(
+    "mode": click.option(
         "--mode",
         cls=WordsOption,
         multiple=True,
@@ -154,37 +167,42 @@ _OPTIONS = (
         shell_complete=_modes,
         help="Only what this mode needs, whatever the inventory says; may be repeated.",
     ),
-    click.option(
+    "family": click.option(
         "--family", multiple=True, type=click.Choice(["ipv4", "ipv6"]), help="Only this address family."
     ),
-    click.option(
+    "only": click.option(
         "--only",
         multiple=True,
         metavar="HOST",
         shell_complete=complete_hosts,
         help="Only the flows that begin or end at this host. May be repeated.",
     ),
-    click.option(
+    "count": click.option(
         "--count",
         type=int,
         metavar="N",
         callback=_check_count,
         help="Packets of each flow in the first round, 1 to 8. [default: 8, fewer in large clusters]",
     ),
-    RATE,
-    TIMEOUT,
-    click.option(
+    "rate": RATE,
+    "timeout": TIMEOUT,
+    "depth": click.option(
         "--depth",
         type=click.Choice(["syn", "session"]),
         default="session",
         show_default=True,
         help="How far TCP probes go: only a SYN, or then a session with payload where the port is ours.",
     ),
-)
+}
 
 
-def selection(command: _Command) -> _Command:
+def selection(*names: str) -> Callable[[_Command], _Command]:
     """Give a command the argument INVENTORY and these options; it takes `inventory` and `**choices`."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+
+    def decorate(command: _Command) -> _Command:
+        for name, option in reversed(_OPTIONS.items()):
+            if not names or name in names:
+                command = option(command)
+        return command
+
+    return decorate

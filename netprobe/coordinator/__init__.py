@@ -16,6 +16,7 @@ from netprobe.coordinator.cells import cells
 from netprobe.coordinator.connections import discount_met
 from netprobe.coordinator.deployment import Deployment, deployed
 from netprobe.coordinator.kernels import Kernels
+from netprobe.coordinator.mtu import measure
 from netprobe.coordinator.progress import Progress, Silent
 from netprobe.coordinator.refusals import Refusals
 from netprobe.coordinator.rounds import Rounds
@@ -23,7 +24,7 @@ from netprobe.coordinator.sessions import Sessions
 from netprobe.model import Flow, Inventory, Run
 from netprobe.plan import Settings
 
-__all__ = ["Progress", "Settings", "Silent", "now", "run"]
+__all__ = ["Progress", "Settings", "Silent", "measure", "now", "run"]
 
 
 async def run(

@@ -34,6 +34,8 @@ async def deployed(
     """
     Deploy the agents of an inventory, or those that `flows` need; they are ended however the body ends.
 
+    What is probed are the flows that the inventory asks for, unless other ones are given.
+
     Hosts that fail are lost to the field with their reasons. Raises `ValueError` where an inventory asks for
     more flows than a run can number; nothing has been started then.
     """

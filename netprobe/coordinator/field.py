@@ -84,7 +84,7 @@ class Templates:
 
 class Field:
     """
-    The state of a run over all flows of an inventory, or over `flows`, which it numbers anew.
+    The state of a run over all flows of an inventory, or over `flows`, which are numbered from 0.
 
     `ending_at` are, by host, the flows that have an end there, at either side. `reasons` say why a flow
     cannot be tested, by number. `holders` are the programs that hold a destination port, by (protocol,
@@ -99,7 +99,7 @@ class Field:
         self.inventory = inventory
         self.settings = settings
         self.key = Key.fresh()
-        self.flows = plan.flows(inventory, settings) if flows is None else plan.numbered(flows)
+        self.flows = plan.flows(inventory, settings) if flows is None else list(flows)
         self.probes: dict[str, Probe] = {probe.name: probe for probe in plan.probes(inventory)}
         self.ending_at: dict[str, list[Flow]] = {host.name: [] for host in inventory.hosts}
         for flow in self.flows:

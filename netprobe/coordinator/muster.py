@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
@@ -21,6 +22,7 @@ _CAP_NET_ADMIN, _CAP_NET_RAW = 12, 13  # linux/include/uapi/linux/capability.h
 _CAPABILITY_NAMES: Final = {_CAP_NET_ADMIN: "CAP_NET_ADMIN", _CAP_NET_RAW: "CAP_NET_RAW"}
 _VERSIONS: Final = {Family.IPV4: 4, Family.IPV6: 6}
 _IN_USE: Final = "EADDRINUSE"
+_BARE_SYN_BYTES: Final = 60  # the longest TCP header, RFC 9293 §3.1
 
 
 class Muster:
@@ -117,6 +119,37 @@ class Muster:
         """Open taps for the payloads of sessions as well, for a second look at sessions that failed."""
         sights = [sight for sight in self._field.sights if sight.base is Base.PAYLOAD]
         await self._arm(names, self._packet_taps(sights, sights))
+
+    async def arm_sizes(self) -> None:
+        """
+        Watch the interfaces of all hosts for probes that arrive in one piece, and keep SYNs without data.
+
+        A SYN that was padded and comes without its data has been changed on the way.
+        """
+        probes = [sight for sight in self._sights() if sight.kind is Kind.PROBE]
+        syns = [sight for sight in probes if sight.protocol == Protocol.TCP]
+        arriving = partial(
+            bpf.for_packet_tap,
+            direction=Direction.IN,
+            nonce=self._field.key.nonce,
+            flows=len(self._field.flows),
+        )
+        whole = arriving(probes, whole=True)
+        bare = arriving(syns, at_most=_BARE_SYN_BYTES)
+        taps = [
+            wire.Tap(kind="packet", point=INTERFACE, filter=whole, arriving=True),
+            wire.Tap(kind="keep", point="syn", filter=bare, arriving=True),
+        ]
+        await self._arm(self._present(), taps)
+
+    async def routes(self) -> dict[str, dict[str, wire.Route]]:
+        """The routes of each host to the destinations of its flows, by host and address."""
+        peers: dict[str, dict[str, None]] = defaultdict(dict)
+        for flow in self._field.testable(self._field.flows):
+            peers[flow.src][flow.dst_address] = None
+        requests = {name: wire.AskFacts(peers=list(theirs)) for name, theirs in peers.items()}
+        answers = await self._crew.ask("facts", requests, wire.Facts, ANSWER_TIMEOUT_S)
+        return {name: facts.routes for name, facts in answers.items()}
 
     async def teach(self) -> None:
         """Let all hosts know the templates that were crafted since they last heard of them."""

@@ -83,7 +83,7 @@ async def trace(
     ends = {name for flow in flows for name in (flow.src, flow.dst)}
     there = tuple(host for host in inventory.hosts if host.name in ends)
     inventory = msgspec.structs.replace(inventory, hosts=there)
-    async with deployed(inventory, settings, told, flows) as deployment:
+    async with deployed(inventory, settings, told, list(theirs.values())) as deployment:
         own = [Pair(theirs[flow], None if other is None else theirs[other]) for flow, other in pairs]
         tracer = _Tracer(deployment, reach, own)
         told.phase("tracing", len(flows))

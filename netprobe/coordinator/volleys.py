@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 import trio
@@ -53,6 +53,8 @@ class Volleys:
     def __init__(self, crew: Crew, field: Field) -> None:
         self._crew = crew
         self._field = field
+        self.overhear: Callable[[str, bytes], None] = lambda _name, _packet: None
+        """Whom to tell of each packet that a host's taps have kept whole."""
 
     async def fire(
         self,
@@ -188,6 +190,7 @@ class Volleys:
         seen.serve(name, result.served, result.resent)
         self._field.overflowed[name] += sum(result.drops.values())
         for _point, packet, at_us in result.kept:
+            self.overhear(name, packet)
             quote = icmp.parse(packet)
             found = None if quote is None else self._field.recogniser.find(quote)
             if quote is not None and found is not None:

@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from functools import cache
 from types import MappingProxyType
 
+from netprobe.probes._tcp import announced_mss
 from netprobe.probes.base import Probe
 
-__all__ = ["Probe", "registry"]
+__all__ = ["Probe", "announced_mss", "registry"]
 
 
 @cache

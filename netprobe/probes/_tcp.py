@@ -16,7 +16,10 @@ from netprobe.probes._outer import packet
 from netprobe.template import Key, Kind, Match, Sight, Template
 
 _SEQUENCE, _ACKNOWLEDGEMENT, _FLAGS, _WINDOW, _OPTIONS = 4, 8, 13, 14, 20  # RFC 9293 §3.1
+_OFFSET: Final = 12
+_END, _NO_OPERATION = 0, 1  # options without a length, RFC 9293 §3.1
 _MAXIMUM_SEGMENT_SIZE: Final = 0x0204  # its kind and length, RFC 9293 §3.2
+_MSS_BYTES: Final = 4
 # Where Linux's options have the timestamp and its echo, behind MSS and SACK permitted (RFC 7323 §3.2).
 _TIMESTAMP_KIND, _TIMESTAMP, _ECHO = 26, 28, 32
 _TIMESTAMPS: Final = Match(_TIMESTAMP_KIND, 2, 0xFFFF, 0x080A)
@@ -36,6 +39,16 @@ def syn(family: Family, port: int | None, key: Key) -> Template:
     options = [("MSS", 1460), ("SAckOK", b""), ("Timestamp", (1, 0)), ("NOP", None), ("WScale", 7)]
     segment = TCP(sport=1, dport=port, seq=0, flags="S", window=key.window, options=options)
     return packet(family, Protocol.TCP, segment, tags=(_SEQUENCE, _TIMESTAMP), source_port=True)
+
+
+def announced_mss(segment: bytes) -> int | None:
+    """The maximum segment size that a SYN announces, None where it has none (RFC 9293 §3.2)."""
+    options = segment[_OPTIONS : (segment[_OFFSET] >> 4) * 4] if len(segment) > _OFFSET else b""
+    while len(options) >= _MSS_BYTES and options[0] != _END:
+        if options[:2] == _MAXIMUM_SEGMENT_SIZE.to_bytes(2, "big"):
+            return int.from_bytes(options[2:_MSS_BYTES], "big")
+        options = options[1 if options[0] == _NO_OPERATION else max(2, options[1]) :]
+    return None
 
 
 def withdrawal(family: Family, port: int | None, key: Key) -> Template:

@@ -2,7 +2,8 @@
 The whole run as one JSON document (design §5), and back.
 
 The document is the run itself, with nothing left out but defaults, so that every report can be made from it
-later. The results of the modes are added for readers who do not want to work them out, and not read back.
+later. The results of the modes, and what path MTUs mean for Calico, are added for readers who do not want to
+work them out, and not read back.
 """
 
 from __future__ import annotations
@@ -15,12 +16,26 @@ from typing import Final
 import msgspec
 
 from netprobe import __version__
-from netprobe.model import MIN_NETWORK, Cell, HostReport, Inventory, Run, Settings, Trace, Verdict
+from netprobe.model import (
+    MIN_NETWORK,
+    Cell,
+    HostReport,
+    Inventory,
+    PathMtu,
+    Run,
+    Settings,
+    Trace,
+    Verdict,
+)
 from netprobe.modes import ModeResult, evaluate
+from netprobe.mtus import CalicoMtu, calico_mtus
 from netprobe.reports.base import Options, Report, ReportError, printable, when
 
 SCHEMA: Final = "netprobe.run/1"
 """The version changes when a reader of the old one would go wrong; a new field with a default does not."""
+
+_OPTIONAL: Final = ("traces", "mtus", "calico_mtus")
+"""Fields that are only there where somebody asked for what they tell."""
 
 _SCHEMA_FORM: Final = re.compile(r"netprobe\.run/(?P<version>[0-9]{1,9})")
 
@@ -59,6 +74,8 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     hosts: tuple[HostReport, ...]
     cells: tuple[Cell, ...]
     traces: tuple[Trace, ...] = ()
+    mtus: tuple[PathMtu, ...] = ()
+    calico_mtus: tuple[CalicoMtu, ...] = ()
 
 
 class _Head(msgspec.Struct):
@@ -79,12 +96,14 @@ def render(run: Run, _options: Options) -> str:
         hosts=run.hosts,
         cells=run.cells,
         traces=run.traces,
+        mtus=run.mtus,
+        calico_mtus=tuple(calico_mtus(run)),
     )
     encode = msgspec.json.Encoder().encode
     fields: list[bytes] = []
     for name in document.__struct_fields__:
         value = getattr(document, name)
-        if name == "traces" and not value:
+        if not value and name in _OPTIONAL:
             continue
         text = (
             b"[\n" + b",\n".join(map(encode, value)) + b"\n]" if isinstance(value, tuple) else encode(value)
@@ -132,6 +151,7 @@ def load(source: Path | bytes) -> Run:
             traces=document.traces,
             started=document.started,
             finished=document.finished,
+            mtus=document.mtus,
             packets=document.packets,
             versions=document.versions,
         )
@@ -161,21 +181,28 @@ def _check(run: Run) -> None:
     hosts = {host.name for host in run.inventory.hosts}
     if len(hosts) != len(run.inventory.hosts):
         raise ValueError("two hosts have the same name")
-    addresses = {address for host in run.inventory.hosts for address in host.addresses}
-    for cell in run.cells:
-        flow = cell.flow
-        if flow.src not in hosts or flow.dst not in hosts:
-            raise ValueError(f"flow {flow.number} is between hosts that the inventory does not have")
-        if flow.src == flow.dst:
-            raise ValueError(f"flow {flow.number} is from a host to itself")
-        addresses |= {flow.src_address, flow.dst_address, flow.bears}
+    _check_ends(run, hosts)
     if len({cell.flow.number for cell in run.cells}) != len(run.cells):
         raise ValueError("two flows have the same number")
+    addresses = {address for host in run.inventory.hosts for address in host.addresses}
+    for flow in (cell.flow for cell in run.cells):
+        addresses |= {flow.src_address, flow.dst_address, flow.bears}
     for address in addresses:
         ip_address(address)
     for text in run.inventory.pod_cidr:
         if ip_network(text).num_addresses < MIN_NETWORK:
             raise ValueError(f"the range {text} has no address to send from")
+
+
+def _check_ends(run: Run, hosts: set[str]) -> None:
+    for flow in (cell.flow for cell in run.cells):
+        if flow.src not in hosts or flow.dst not in hosts:
+            raise ValueError(f"flow {flow.number} is between hosts that the inventory does not have")
+        if flow.src == flow.dst:
+            raise ValueError(f"flow {flow.number} is from a host to itself")
+    for path in run.mtus:
+        if path.src not in hosts or path.dst not in hosts:
+            raise ValueError("a path MTU is between hosts that the inventory does not have")
 
 
 REPORT = Report(

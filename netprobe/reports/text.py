@@ -19,6 +19,7 @@ from netprobe.diagnosis.evidence import in_one_line
 from netprobe.diagnosis.names import FEW, Names
 from netprobe.model import Caveat, Cell, Family, Protocol, Run, Verdict
 from netprobe.modes import Matrix, ModeResult, evaluate, needed_cells, required_flows
+from netprobe.reports._mtus import paragraphs as mtu_paragraphs
 from netprobe.reports._pen import Pen
 from netprobe.reports._squares import MEANINGS, Table, draw
 from netprobe.reports.base import Options, Report, when
@@ -81,13 +82,14 @@ class _Text:
                 first = False
 
     def _paragraphs(self) -> Iterator[Iterable[str]]:
-        if self._verbose:
+        if self._verbose and self._run.cells:
             yield self._every_cell()
         if self._names.domain:
             yield self._pen.wrap(f"Host names are without {self._names.domain}")
         yield from self._matrices()
         yield from self._not_open()
         yield self._caveats()
+        yield from mtu_paragraphs(self._run, self._names, self._pen, self._routes, verbose=self._verbose)
         yield self._hosts()
         yield self._left_out()
         yield self._footer()
@@ -276,7 +278,8 @@ class _Text:
     def _footer(self) -> Iterator[str]:
         cells = self._run.cells
         verdicts = Counter(cell.judgement.verdict for cell in cells)
-        yield from self._pen.wrap(f"{_count(len(cells))}: {_verdicts(verdicts) or 'none'}")
+        if cells or not self._run.mtus:
+            yield from self._pen.wrap(f"{_count(len(cells))}: {_verdicts(verdicts) or 'none'}")
         seconds = (when(self._run.finished) - when(self._run.started)).total_seconds()
         started = when(self._run.started).strftime("%Y-%m-%d %H:%M UTC")
         version = self._run.versions.get("netprobe", __version__)

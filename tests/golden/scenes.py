@@ -42,6 +42,7 @@ from tests.golden.made_up import (
     untested,
     where,
 )
+from tests.golden.paths import many_paths, narrow_paths
 
 TEXTS = Path(__file__).parent / "text"
 TRACES = Path(__file__).parent / "trace"
@@ -242,6 +243,9 @@ def scenes() -> Mapping[str, tuple[Run, Options]]:
         "two-routers-80": (two_routers(), Options(width=80)),
         "all-open-5": (all_open(5), Options(width=80)),
         "all-open-40": (all_open(40), Options(width=80)),
+        "narrow-paths-80": (narrow_paths(), Options(width=80)),
+        "narrow-paths-verbose": (narrow_paths(), Options(width=120, verbose=True)),
+        "many-paths-100": (many_paths(), Options(width=100)),
     }
 
 

@@ -19,6 +19,7 @@ from netprobe.model import (
     Family,
     Fate,
     Flow,
+    Fragments,
     HeldPort,
     Hop,
     Host,
@@ -26,6 +27,10 @@ from netprobe.model import (
     Interface,
     Inventory,
     Judgement,
+    KindMtu,
+    Limit,
+    Outcome,
+    PathMtu,
     Protocol,
     Refusal,
     Reply,
@@ -34,6 +39,7 @@ from netprobe.model import (
     Seen,
     Segment,
     Session,
+    TooBig,
     Trace,
     Verdict,
     Word,
@@ -127,6 +133,33 @@ def traces(flow: Flow) -> st.SearchStrategy[Trace]:
     return st.builds(Trace, **some, reference=st.none() | st.builds(Trace, **some))
 
 
+def path_mtus(names: list[str]) -> st.SearchStrategy[tuple[PathMtu, ...]]:
+    """Path MTUs between these hosts."""
+    if not names:
+        return st.just(())
+    kinds = st.builds(
+        KindMtu, probe=TEXT, outcome=st.sampled_from(Outcome), mtu=st.none() | COUNT, reason=TEXT
+    )
+    return tuples_of(
+        st.builds(
+            PathMtu,
+            src=st.sampled_from(names),
+            dst=st.sampled_from(names),
+            family=st.sampled_from(Family),
+            mtu=st.none() | COUNT,
+            interface_mtu=COUNT,
+            limit=st.none() | st.sampled_from(Limit),
+            by=TEXT,
+            too_big=tuples_of(st.builds(TooBig, by=TEXT, mtu=COUNT, lies=st.booleans())),
+            kinds=tuples_of(kinds),
+            tcp_mss=st.none() | COUNT,
+            fragments=st.none() | st.sampled_from(Fragments),
+            untested=TEXT,
+            notes=tuples_of(TEXT),
+        )
+    )
+
+
 @st.composite
 def runs(draw: st.DrawFn) -> Run:
     """Runs that hold together: their flows are between their hosts and each has its number."""
@@ -203,6 +236,7 @@ def runs(draw: st.DrawFn) -> Run:
         traces=tuple(draw(traces(cell.flow)) for cell in cells[: draw(st.integers(0, 3))]),
         started=draw(TIMES),
         finished=draw(TIMES),
+        mtus=draw(path_mtus(names)),
         packets=draw(COUNT),
         versions=draw(st.dictionaries(TEXT, TEXT, max_size=2)),
     )
