@@ -20,6 +20,9 @@ from netprobe.template import Kind
 LEFT, INTERFACE, SOCKET = "left", "interface", "socket"
 """The points of a host at which its taps see packets."""
 
+DAMAGED: Final = "damaged"
+"""The place of what comes to a raw socket with a wrong checksum: the kernel will drop it (InCsumErrors)."""
+
 _REPEATED_US: Final = 1_000_000
 """When Linux sends a SYN-ACK again (TCP_TIMEOUT_INIT, RFC 6298 §2)."""
 
@@ -206,7 +209,7 @@ class Observations:
         made &= ~self.passed(flow, made)
         if not made:
             return 0
-        made &= ~self.unsent(number)
+        made &= ~(self.unsent(number) | self.at(DAMAGED, Kind.PROBE)[number])
         if self.has_left(number, made & OUTPUT_MASK):
             made &= ~OUTPUT_MASK
         refused = any(refused.attempts & made for refused in self.refused.get(number, ()))

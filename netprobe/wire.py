@@ -31,7 +31,7 @@ _NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 Number = Annotated[int, Meta(ge=0, le=0xFFFFFFFF)]
 Mask = Annotated[int, Meta(ge=0)]  # 64 attempts are one bit more than msgspec can bound
 Count = Annotated[int, Meta(ge=0, le=1 << 53)]
-Point = Literal["left", "interface", "socket"]
+Point = Literal["left", "interface", "socket", "damaged"]
 Masks = list[tuple[Number, Mask]]
 """Flow numbers with a bit for each attempt."""
 
@@ -233,7 +233,7 @@ class Collected(msgspec.Struct):
     """
     What the taps saw since the last collection.
 
-    `sightings` are (point, kind, masks); `origins` (kind, source address, TTL or 0, destination port of a
+    `sightings` are (point, kind, masks); `origins` (kind, source address, TTL, destination port of a
     probe or 0, flows) of what arrived; `rtts` (flow, microseconds); `kept` (point, packet from its IP header
     on); `drops` how many packets each point lost for want of room; `served` the sessions whose request came
     through, `resent` the flows of those whose answer had to be sent again.

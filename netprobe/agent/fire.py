@@ -153,7 +153,11 @@ class Fire:
             return
         self._packets = volley.packets()
         if volley.way == "link":
-            destinations = {shot.addresses: shot.destination for shot in volley.shots}
+            # Who did not find a neighbour for an earlier volley does not wait for it again.
+            known = self._links.keys() | self._unreachable.keys()
+            destinations = {
+                shot.addresses: shot.destination for shot in volley.shots if shot.addresses not in known
+            }
             try:
                 Neighbours(self._loop, destinations, self._resolved)
             except OSError as error:
@@ -163,7 +167,8 @@ class Fire:
             self._tick()
 
     def _resolved(self, links: "dict[bytes, tuple[str, bytes]]", errors: "dict[bytes, str]") -> None:
-        self._links, self._unreachable = links, errors
+        self._links.update(links)
+        self._unreachable.update(errors)
         self._tick()
 
     def _tick(self) -> None:

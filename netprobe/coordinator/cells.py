@@ -22,7 +22,7 @@ from netprobe.attempts import (
 from netprobe.coordinator.field import Field
 from netprobe.evidence import fates, first_look, refusals, session_fates, unsendable
 from netprobe.model import RATIONED, Cell, Evidence, Fates, Flow, Judgement, Protocol, Seen, Session
-from netprobe.observations import ANSWERED, CONNECTED, INTERFACE, LEFT, SOCKET
+from netprobe.observations import ANSWERED, CONNECTED, DAMAGED, INTERFACE, LEFT, SOCKET
 from netprobe.template import Kind
 from netprobe.verdict import judge
 
@@ -32,6 +32,11 @@ A full queue, or a filter at the interface (tc, nftables' egress), in answer to 
 
 The kernel's own packets meet the filter as well, without a word to their sender; then they are the evidence.
 """
+
+_DAMAGED: Final = {
+    "the probe arrives": (Kind.PROBE,),
+    "the answer arrives": (Kind.ACCEPT, Kind.RST),
+}
 
 
 def cells(field: Field) -> tuple[Cell, ...]:
@@ -214,6 +219,9 @@ def _notes(field: Field, flow: Flow) -> Iterable[str]:
         yield f"arrives from {nat}, not from {flow.src_address}"
     for name in sorted(field.seen.elsewhere.get(flow.number, ())):
         yield f"delivered to {name} instead"
+    for whose, kinds in _DAMAGED.items():
+        if any(field.seen.at(DAMAGED, kind)[flow.number] for kind in kinds):
+            yield f"{whose} with a wrong checksum, and the kernel drops it (InCsumErrors)"
     holder = field.holder(flow)
     if holder:
         yield f"{holder} holds the port"
