@@ -271,7 +271,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     fates of those packets of the first round that got through, `missed` how many did not; `confirm` are the
     fates of the burst that follows a miss, with all points of the way watched. `output` are the
     fates of the separate sends through the source's own OUTPUT chain, for flows whose arrivals are judged on
-    packets injected below it. `state` says which state could have let the packets through, "" for none.
+    packets injected below it. `astray` counts the packets that another host of the run got instead. `state` says which state could have let the packets through, "" for none.
     """
 
     protocol: Protocol
@@ -280,6 +280,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     missed: int = 0
     confirm: Fates = ()
     output: Fates = ()
+    astray: int = 0
     session: Session | None = None
     refusals: tuple[Refusal, ...] = ()
     state: str = ""

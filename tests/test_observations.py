@@ -86,7 +86,8 @@ def test_a_probe_that_another_host_got_was_delivered_elsewhere() -> None:
 
     seen.saw("c", SOCKET, Kind.PROBE, [(UDP.number, 1)])
 
-    assert {UDP.number: {"c"}} == seen.elsewhere
+    assert {UDP.number: {"c": 1}} == seen.elsewhere
+    assert 0 == seen.astray(UDP.number)
 
 
 def test_an_answer_after_a_second_measures_nothing() -> None:

@@ -38,6 +38,8 @@ _DAMAGED: Final = {
     "the answer arrives": (Kind.ACCEPT, Kind.RST),
 }
 
+_STARVING: Final = "something limits the rate of packets, and too many flows were lost to try each alone: probe fewer at a time"
+
 
 def cells(field: Field) -> tuple[Cell, ...]:
     """A cell for every flow."""
@@ -82,6 +84,7 @@ def _evidence(field: Field, flow: Flow, opposites: dict[tuple[object, ...], Flow
         missed=missed,
         confirm=fates(seen, flow, field.counted(flow, CONFIRM_MASK), heard),
         output=output,
+        astray=(seen.astray(flow.number) & ARRIVALS_MASK).bit_count(),
         session=_session(field, flow),
         refusals=refusals(seen, flow, heard),
         state=_state(field, flow, opposites),
@@ -119,6 +122,12 @@ def _untested(field: Field, flow: Flow) -> str:
     if error and not (error == _NO_ROOM and _is_kept_in(_output(field, flow))):
         return f"{flow.src} could not send: {error}"
     made = field.seen.sent[flow.number] & ARRIVALS_MASK
+    if (
+        flow.number in field.starving
+        and not field.seen.passed(flow, field.counted(flow, made))
+        and field.lost_at(flow)
+    ):
+        return _STARVING
     if made and not field.counted(flow, made):
         return f"the taps of {flow.src} or {flow.dst} had no room for all packets: try a lower --rate"
     return ""
@@ -219,6 +228,9 @@ def _notes(field: Field, flow: Flow) -> Iterable[str]:
         yield f"arrives from {nat}, not from {flow.src_address}"
     for name in sorted(field.seen.elsewhere.get(flow.number, ())):
         yield f"delivered to {name} instead"
+    for address in (flow.src_address, flow.dst_address):
+        for name in field.claimants.get(address, ()):
+            yield f"{name} has the address {address} as well"
     for whose, kinds in _DAMAGED.items():
         if any(field.seen.at(DAMAGED, kind)[flow.number] for kind in kinds):
             yield f"{whose} with a wrong checksum, and the kernel drops it (InCsumErrors)"
@@ -230,5 +242,7 @@ def _notes(field: Field, flow: Flow) -> Iterable[str]:
             yield "it may want what a probe does not bring (TCP MD5, TTL security), or its queue is full"
     if field.too_late(flow):
         yield "gets further after the opposite direction has been through: a device between remembers it"
+    if flow.number in field.limited:
+        yield "a limit on the rate of packets may be all that stops it: others pass when they are alone"
     if flow.number in field.unasked:
         yield RATIONED

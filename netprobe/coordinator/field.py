@@ -8,14 +8,24 @@ from typing import Final
 import msgspec
 
 from netprobe import plan
-from netprobe.attempts import ARRIVALS_MASK, PATTERN, SAME_PORT, SLOW, Attempts
-from netprobe.model import Family, Flow, Inventory, Protocol, Symbol
+from netprobe.attempts import (
+    ARRIVALS_MASK,
+    CONFIRM_MASK,
+    OUTPUT_MASK,
+    PATTERN,
+    SAME_PORT,
+    SLOW,
+    Attempts,
+)
+from netprobe.evidence import fates
+from netprobe.model import Family, Flow, Inventory, Protocol, Seen, Segment, Symbol, Verdict
 from netprobe.observations import INTERFACE, LEFT, SOCKET, Observations
 from netprobe.plan import Settings
 from netprobe.probes import Probe, registry
 from netprobe.probes.base import Application
 from netprobe.recogniser import Recogniser
 from netprobe.template import Key, Kind, Sight, Template
+from netprobe.verdict import outcome
 
 _TRANSPORT_AT: Final = {Family.IPV4: 20, Family.IPV6: 40}
 
@@ -71,10 +81,12 @@ class Field:
     `ending_at` are, by host, the flows that have an end there, at either side. `reasons` say why a flow
     cannot be tested, by number. `holders` are the programs that hold a destination port, by (protocol,
     address, port); `speeches` the request and the answer that our own listeners know, by (address, port): a
-    service may hold a port at one address of a host, and we at another. `before` are,
+    service may hold a port at one address of a host, and we at another. `claimants` are the hosts that have a
+    probed address although it is another's. `before` are,
     by host, the flows whose conntrack tuple had an entry there before the run. `overflowed` counts the
     packets that each host's taps had no room for. `unasked` are silent flows that were too many to be asked
-    again slowly.
+    again slowly. Of flows that others like them showed a limit for, `limited` did not pass alone either, and
+    `starving` were too many to be asked alone.
     """
 
     def __init__(self, inventory: Inventory, settings: Settings) -> None:
@@ -95,9 +107,12 @@ class Field:
         self.reasons: dict[int, str] = {}
         self.holders: dict[tuple[Protocol, str, int], str] = {}
         self.speeches: dict[tuple[str, int | None], tuple[int, int]] = {}
+        self.claimants: dict[str, list[str]] = {}
         self.before: dict[str, set[int]] = {host.name: set() for host in inventory.hosts}
         self.overflowed: dict[str, int] = dict.fromkeys(self.order, 0)
         self.unasked: set[int] = set()
+        self.limited: set[int] = set()
+        self.starving: set[int] = set()
         self.packets = 0
         self._distrusted: dict[int, int] = {}
 
@@ -134,7 +149,7 @@ class Field:
         if flow.number in self.seen.redirected:
             return f"a redirection to port {self.seen.redirected[flow.number]}"
         is_listening = (flow.dst_address, flow.port) in self.speeches
-        if is_listening and self.seen.answered_elsewhere(flow.number):
+        if is_listening and self.seen.answered_by_another(flow.number):
             return "another program than netprobe's listener, to judge by its answer,"
         return None if flow.port is None else self.holders.get((flow.protocol, flow.dst_address, flow.port))
 
@@ -147,6 +162,16 @@ class Field:
     def testable(self, flows: Iterable[Flow]) -> list[Flow]:
         """Those that nothing speaks against so far."""
         return [flow for flow in flows if flow.number not in self.reasons]
+
+    def lost_at(self, flow: Flow) -> Segment | None:
+        """Where all of a flow was lost without a word, None where it was not."""
+        heard = (ARRIVALS_MASK | OUTPUT_MASK) & ~self.too_late(flow)
+        found = fates(self.seen, flow, self.counted(flow, CONFIRM_MASK), heard)
+        outcomes = {outcome(flow.protocol, fate) for fate, _count in found if fate.seen > Seen.UNSENT}
+        if len(outcomes) != 1:
+            return None
+        ((verdict, segment),) = outcomes
+        return segment if verdict is Verdict.FILTERED else None
 
     def missing(self, flows: Iterable[Flow], attempts: Attempts) -> list[Flow]:
         """Those of which some packet of these attempts is not known to have got through."""

@@ -15,14 +15,12 @@ from typing import Final, NamedTuple
 
 import trio
 
-from netprobe.attempts import ARRIVALS_MASK, CONFIRM_MASK, FIRST, OUTPUT_MASK, SLOW, Attempts
+from netprobe.attempts import FIRST, SLOW, Attempts
 from netprobe.coordinator.field import Field
 from netprobe.coordinator.progress import Progress
 from netprobe.coordinator.rounds import Rounds
 from netprobe.coordinator.volleys import Volleys
-from netprobe.evidence import fates
-from netprobe.model import Family, Flow, Seen, Segment, Verdict
-from netprobe.verdict import outcome
+from netprobe.model import Family, Flow, Segment
 
 _PERIOD_S: Final = 1.1
 """A little more than the second that Linux takes to give out another error to the same destination."""
@@ -197,7 +195,7 @@ class Refusals:
             after_s = max(0.0, at - trio.current_time())
             await self._rounds.ask([*turn.values()], Attempts(attempt, 1), after_s=after_s)
             for queue, flow in turn.items():
-                queue.asked(flow, words[queue.ration.listener], heard=self._lost_at(flow) is None)
+                queue.asked(flow, words[queue.ration.listener], heard=self._field.lost_at(flow) is None)
         self._field.unasked.update(flow.number for queue in due for flow in queue.flows)
         self._patience_s = max(0.0, self._patience_s - (trio.current_time() - started))
 
@@ -229,18 +227,7 @@ class Refusals:
         return [flow for flow in flows if not self._field.seen.sent[flow.number] & attempts.mask]
 
     def _silent(self, flows: Iterable[Flow]) -> list[Flow]:
-        return [flow for flow in self._field.testable(flows) if self._lost_at(flow) is not None]
-
-    def _lost_at(self, flow: Flow) -> Segment | None:
-        """Where a flow was lost without a word, None where it was not."""
-        field = self._field
-        heard = (ARRIVALS_MASK | OUTPUT_MASK) & ~field.too_late(flow)
-        found = fates(field.seen, flow, field.counted(flow, CONFIRM_MASK), heard)
-        outcomes = {outcome(flow.protocol, fate) for fate, _count in found if fate.seen > Seen.UNSENT}
-        if len(outcomes) != 1:
-            return None
-        ((verdict, segment),) = outcomes
-        return segment if verdict is Verdict.FILTERED else None
+        return [flow for flow in self._field.testable(flows) if self._field.lost_at(flow) is not None]
 
     def _drawn(self) -> dict[Ration, float]:
         """The rations that errors have come out of, and how many seconds each takes to give one more."""
@@ -266,7 +253,7 @@ class Refusals:
 
     def _ration(self, flow: Flow) -> Ration | None:
         """Whom a refusal at the place where the flow was lost would tell, and who would."""
-        match self._lost_at(flow):
+        match self._field.lost_at(flow):
             case Segment.PATH:
                 return Ration(flow.src, "", flow.family)
             case Segment.DESTINATION_INGRESS:

@@ -29,6 +29,7 @@ from netprobe.attempts import (
     SLOW,
     Attempts,
 )
+from netprobe.coordinator.doubts import Doubts
 from netprobe.coordinator.field import Craft, Field
 from netprobe.coordinator.muster import Muster
 from netprobe.coordinator.progress import Progress
@@ -50,6 +51,7 @@ class Rounds:
         self._volleys = volleys
         self._state = state
         self._told = told
+        self._doubts = Doubts(field, volleys, told)
 
     async def one_way(self) -> None:
         """Every flow, as far as it can be tested, but those that share an entry with one of these."""
@@ -147,6 +149,7 @@ class Rounds:
             await self._burst(suspects)
         # A way that loses half of all packets loses a whole burst now and then, or nothing of it.
         await self._pattern([flow for flow in related if self._may_vary(flow)])
+        await self._doubts.resolve(related)
         await self.withdraw([*missing, *suspects])
 
     async def withdraw(self, flows: Sequence[Flow]) -> None:
@@ -171,11 +174,19 @@ class Rounds:
 
     async def look_closer(self, flows: Sequence[Flow]) -> None:
         """A burst, and the pattern, for flows that came through with an effort."""
-        if flows:
-            await self._muster.arm_points()
-            await self._burst(flows)
-            await self._pattern([flow for flow in flows if self._may_vary(flow)])
-            await self.withdraw(flows)
+        if not flows:
+            return
+        await self._muster.arm_points()
+        await self._burst(flows)
+        lossy = [flow for flow in flows if self._may_vary(flow)]
+        direct, shared = self._split(self._field.testable(self._field.flows))
+        suspects = [flow for flow in self._related(direct, lossy) if not self._made(flow, BURST)]
+        if suspects:
+            await self._burst(suspects)
+        unvaried = [flow for flow in (*lossy, *suspects) if not self._made(flow, PATTERN)]
+        await self._pattern([flow for flow in unvaried if self._may_vary(flow)])
+        await self._doubts.resolve(*self._split(self._related([*direct, *shared], lossy)))
+        await self.withdraw([*flows, *suspects])
 
     async def _pattern(self, flows: Sequence[Flow]) -> None:
         """
@@ -221,24 +232,25 @@ class Rounds:
         return self._passed(flow, made) != made and seen.unsent(flow.number) & made != made
 
     @staticmethod
-    def _related(flows: Sequence[Flow], lossy: Iterable[Flow]) -> list[Flow]:
+    def _related(flows: Sequence[Flow], lossy: Sequence[Flow]) -> list[Flow]:
         """
         Flows that may lose packets for the same reason as these.
 
         Single packets pass a way that loses half of them often enough. Where one flow of a probe or pair
         loses some, the flows beside it deserve a closer look before they are called open, and so do those
-        whose answers take the same way.
+        whose answers take the same way, or that take the way of its answers.
         """
         sources = {(flow.probe, flow.src) for flow in lossy}
         destinations = {(flow.probe, flow.dst) for flow in lossy}
         pairs = {(flow.src, flow.dst) for flow in lossy}
         answering = {(flow.dst, flow.src) for flow in lossy}
+        answers = {(flow.dst, flow.src) for flow in lossy if flow.protocol is Protocol.TCP}
         return [
             flow
             for flow in flows
             if (flow.probe, flow.src) in sources
             or (flow.probe, flow.dst) in destinations
-            or (flow.src, flow.dst) in pairs
+            or (flow.src, flow.dst) in pairs | answers
             or (flow.protocol is Protocol.TCP and (flow.src, flow.dst) in answering)
         ]
 
