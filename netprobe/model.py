@@ -269,9 +269,10 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `untested` is the reason why the flow could not be tested, and outweighs everything else. `first` are the
     fates of those packets of the first round that got through, `missed` how many did not; `confirm` are the
-    fates of the burst that follows a miss, with all points of the way watched. `output` are the
-    fates of the separate sends through the source's own OUTPUT chain, for flows whose arrivals are judged on
-    packets injected below it. `astray` counts the packets that another host of the run got instead. `state` says which state could have let the packets through, "" for none.
+    fates of the burst that follows a miss, with all points of the way watched. `output` are the fates of the
+    separate sends through the source's own OUTPUT chain, for flows whose arrivals are judged on packets
+    injected below it. `astray` counts the packets that another host of the run got instead. `state` says
+    which state could have let the packets through, "" for none.
     """
 
     protocol: Protocol

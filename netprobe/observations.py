@@ -62,9 +62,9 @@ class Observations:
     `sent` has the attempts handed to the kernel; `errors` those that it refused, by errno's name. `nat` is
     the source address that a flow arrived with where that is not its own, `redirected` the port that it
     arrived at where that is not its own, `rst_ttl` the TTL of the RST that came back, `elsewhere` the hosts
-    that a flow was delivered to although it was meant for another, with the attempts. `served` are the attempts of sessions
-    whose request came through, `resent` the flows whose answer was sent again, `words` how many refusals each
-    host has heard.
+    that a flow was delivered to although it was meant for another, with the attempts. `served` are the
+    attempts of sessions whose request came through, `resent` the flows whose answer was sent again, `words`
+    how many refusals each host has heard.
     """
 
     def __init__(self, flows: Sequence[Flow]) -> None:

@@ -104,8 +104,8 @@ def _tcp_table() -> dict[tuple[Seen, Answer], Outcome]:
 TCP: Final[Mapping[tuple[Seen, Answer], Outcome]] = MappingProxyType(_tcp_table())
 """TCP: the probe is a SYN (or a session's request), the answer the destination's."""
 
-RARE: Final = 20
-"""Of so many packets of a confirmation one may be lost: that is what TCP and tunnels live with."""
+RARE: Final = 17
+"""Of so many packets of a confirmation one may be lost, two of the usual 34: of a hundredth that is usual."""
 
 SPOKEN: Final[Mapping[Word, Verdict]] = MappingProxyType(
     {

@@ -260,18 +260,19 @@ class Taps:
                 protocol, transport = buffer[6], 40
             for sight in self._sights.get(protocol, ()):
                 word = sight.tag(buffer, transport, size)
-                if word is not None:
-                    tag = word ^ self._nonce
-                    if tag >> ATTEMPT_BITS < self._flows and self._is_ours(tap, sight, tag):
-                        ends = _ends(buffer) if bare is None else _ends_beside(sender, ancillary)
-                        point = tap.point
-                        if point == "socket" and not _is_whole(protocol, ends, buffer[transport:size]):
-                            point = "damaged"
-                        port = 0
-                        if sight.kind == "probe" and protocol in _CHECKSUM_AT:
-                            port = buffer[transport + 2] << 8 | buffer[transport + 3]
-                        self._note(point, sight.kind, tag, now, ends, port)
-                        break
+                if word is None:
+                    continue
+                tag = word ^ self._nonce
+                if tag >> ATTEMPT_BITS < self._flows and self._is_ours(tap, sight, tag):
+                    ends = _ends(buffer) if bare is None else _ends_beside(sender, ancillary)
+                    point = tap.point
+                    if point == "socket" and not _is_whole(protocol, ends, buffer[transport:size]):
+                        point = "damaged"
+                    port = (
+                        _port(buffer, transport) if sight.kind == "probe" and protocol in _CHECKSUM_AT else 0
+                    )
+                    self._note(point, sight.kind, tag, now, ends, port)
+                    break
         return True
 
     def _is_ours(self, tap: Tap, sight: Sight, tag: int) -> bool:
@@ -348,6 +349,10 @@ class Taps:
         }
 
 
+def _port(packet: bytearray, transport: int) -> int:
+    return packet[transport + 2] << 8 | packet[transport + 3]
+
+
 def _ends(packet: bytearray) -> "Ends":
     """The addresses and the TTL in the IP header of a packet."""
     if packet[0] >> 4 == 4:
@@ -367,8 +372,8 @@ def _is_whole(protocol: int, ends: "Ends", segment: bytearray) -> bool:
     """
     Whether a TCP segment or UDP datagram has the checksum that the kernel will want of it.
 
-    Raw sockets get packets before it is looked at. Where no cable has been crossed, a kernel leaves the sum of
-    the pseudo header in its place, and trusts it (linux/include/linux/skbuff.h, CHECKSUM_PARTIAL). What is
+    Raw sockets get packets before it is looked at. Where no cable has been crossed, a kernel leaves the sum
+    of the pseudo header in its place, and trusts it (linux/include/linux/skbuff.h, CHECKSUM_PARTIAL). What is
     longer than the buffer cannot be told.
     """
     at = _CHECKSUM_AT.get(protocol)

@@ -38,7 +38,10 @@ _DAMAGED: Final = {
     "the answer arrives": (Kind.ACCEPT, Kind.RST),
 }
 
-_STARVING: Final = "something limits the rate of packets, and too many flows were lost to try each alone: probe fewer at a time"
+_STARVING: Final = (
+    "something limits the rate of packets, and too many flows were lost to try each alone: "
+    "probe fewer at a time"
+)
 
 
 def cells(field: Field) -> tuple[Cell, ...]:
@@ -222,18 +225,23 @@ def _is_ignored(field: Field, flow: Flow) -> bool:
     return bool(seen.at(SOCKET, Kind.PROBE)[number]) and not any(answers)
 
 
-def _notes(field: Field, flow: Flow) -> Iterable[str]:
-    nat = field.seen.nat.get(flow.number)
-    if nat:
-        yield f"arrives from {nat}, not from {flow.src_address}"
-    for name in sorted(field.seen.elsewhere.get(flow.number, ())):
-        yield f"delivered to {name} instead"
+def _ends_notes(field: Field, flow: Flow) -> Iterable[str]:
+    """What is odd about the addresses, or the packets that came to one of them."""
     for address in (flow.src_address, flow.dst_address):
         for name in field.claimants.get(address, ()):
             yield f"{name} has the address {address} as well"
     for whose, kinds in _DAMAGED.items():
         if any(field.seen.at(DAMAGED, kind)[flow.number] for kind in kinds):
             yield f"{whose} with a wrong checksum, and the kernel drops it (InCsumErrors)"
+
+
+def _notes(field: Field, flow: Flow) -> Iterable[str]:
+    nat = field.seen.nat.get(flow.number)
+    if nat:
+        yield f"arrives from {nat}, not from {flow.src_address}"
+    for name in sorted(field.seen.elsewhere.get(flow.number, ())):
+        yield f"delivered to {name} instead"
+    yield from _ends_notes(field, flow)
     holder = field.holder(flow)
     if holder:
         yield f"{holder} holds the port"
