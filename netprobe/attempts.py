@@ -41,9 +41,13 @@ OUTPUT: Final = Attempts(52, 4)
 """Sent through the source's own OUTPUT chain only to see whether it lets them out."""
 OUTPUT_WATCHED: Final = Attempts(56, 7)
 """The same again, with the source's interfaces watched, where some of the first were not seen outside."""
+COUNTED: Final = Attempts(63, 1)
+"""Asked again, as often as needed, while the kernel that may have discarded it is looked at."""
+LATE_MASK: Final = SLOW.mask | COUNTED.mask
+"""By then the opposite of a flow has been through."""
 OUTPUT_MASK: Final = OUTPUT.mask | OUTPUT_WATCHED.mask
 FRESH_MASK: Final = FRESH_PORT.mask | FRESH_PORT_WATCHED.mask
-CONFIRM_MASK: Final = BURST.mask | PATTERN.mask | SLOW.mask
+CONFIRM_MASK: Final = BURST.mask | PATTERN.mask | LATE_MASK
 ARRIVALS_MASK: Final = FIRST.mask | CONFIRM_MASK
 
 SOURCE_PORTS: Final = (32768, 19000)

@@ -272,7 +272,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     fates of the burst that follows a miss, with all points of the way watched. `output` are the fates of the
     separate sends through the source's own OUTPUT chain, for flows whose arrivals are judged on packets
     injected below it. `astray` counts the packets that another host of the run got instead. `state` says
-    which state could have let the packets through, "" for none.
+    which state could have let the packets through, "" for none. `counter` is the kernel's counter that grew
+    by each of the packets that were lost inside a host.
     """
 
     protocol: Protocol
@@ -287,6 +288,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     state: str = ""
     holder: str | None = None
     nat: str = ""
+    counter: str = ""
     failing_ports: tuple[int, ...] = ()
     passing_ports: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()

@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from netprobe.attempts import OUTPUT_MASK
+from netprobe.counters import ARRIVING
 from netprobe.model import Flow, Protocol, Refusal
 from netprobe.template import Kind
 
@@ -41,6 +42,13 @@ class Refused(msgspec.Struct, frozen=True, gc=False):
     refusal: Refusal
 
 
+class Discard(msgspec.Struct, frozen=True, gc=False):
+    """A host whose kernel discarded the packets of a flow, or their answers, and its counter that says so."""
+
+    host: str
+    counter: str
+
+
 class SessionResult(msgspec.Struct, frozen=True, gc=False):
     """How one session ended at its connecting end; `stage` is NOTHING, CONNECTED or ANSWERED."""
 
@@ -64,7 +72,7 @@ class Observations:
     arrived at where that is not its own, `rst_ttl` the TTL of the RST that came back, `elsewhere` the hosts
     that a flow was delivered to although it was meant for another, with the attempts. `served` are the
     attempts of sessions whose request came through, `resent` the flows whose answer was sent again, `words`
-    how many refusals each host has heard.
+    how many refusals each host has heard, `discards` which kernel has counted what was lost of a flow.
     """
 
     def __init__(self, flows: Sequence[Flow]) -> None:
@@ -82,6 +90,7 @@ class Observations:
         self.rtt_us: dict[int, int] = {}
         self.resent: set[int] = set()
         self.words: Counter[str] = Counter()
+        self.discards: dict[int, Discard] = {}
 
     def at(self, point: str, kind: Kind) -> list[int]:
         """The attempts that were seen at a point, by flow number."""
@@ -169,6 +178,20 @@ class Observations:
         if is_theirs and attempts & self.sent[number]:
             self.refused.setdefault(number, []).append(Refused(attempts, listener, refusal))
             self.words[listener] += 1
+
+    def discarded(self, flow: Flow, discard: Discard) -> None:
+        """
+        Note that a host's kernel has discarded the packets of a flow, and counted them.
+
+        Raw sockets get their copy before the transport has looked: what they have seen came no further than
+        to the destination's interface.
+        """
+        number = flow.number
+        self.discards[number] = discard
+        if discard.host == flow.dst and discard.counter in ARRIVING:
+            at_socket = self.at(SOCKET, Kind.PROBE)
+            self.at(INTERFACE, Kind.PROBE)[number] |= at_socket[number]
+            at_socket[number] = 0
 
     def unsent(self, number: int) -> int:
         """The attempts of a flow that the kernel refused to send."""

@@ -79,16 +79,66 @@ class Template(msgspec.Struct, frozen=True, kw_only=True):
     `tags` are where the 32-bit tag, plus `plus`, goes, `idents` where its low 16 bits go (the IPv4
     identification, so that a router that quotes only 8 bytes of payload still names the flow), `source_port`
     where the source port goes unless it is fixed. A payload (`network=False`) has no addresses and no
-    checksums.
+    checksums. `pad` zero bytes follow the data.
     """
 
     data: bytes
+    pad: int = 0
     network: bool = True
     tags: tuple[int, ...] = ()
     plus: int = 0
     idents: tuple[int, ...] = ()
     source_port: int | None = None
     checksums: tuple[Checksum, ...] = ()
+
+
+class Shape(msgspec.Struct, frozen=True):
+    """
+    In what a packet differs from its probe's usual one, where anything but 0 is given.
+
+    `hops` is its TTL or hop limit. `size` is its length in bytes with the IP header, which padding makes up;
+    it is then sent whole or not at all (over IPv4: DF is set) unless it `may_be_cut`.
+    """
+
+    hops: int = 0
+    size: int = 0
+    may_be_cut: bool = False
+
+
+AS_USUAL: Final = Shape()
+
+_IPV4_HEADER, _IPV6_HEADER = 20, 40
+_DONT_FRAGMENT: Final = 0x40
+_UDP: Final = 17
+
+
+def shaped(template: Template, shape: Shape) -> Template:
+    """
+    A packet of another shape; `ValueError` where it would have to be shorter than it is.
+
+    Lengths and TTL stand where RFC 791 §3.1, RFC 8200 §3 and RFC 768 have them.
+    """
+    data = bytearray(template.data)
+    is_v4 = data[0] >> 4 == 4
+    if shape.hops:
+        data[8 if is_v4 else 7] = shape.hops
+    pad = shape.size - len(data) if shape.size else 0
+    if pad < 0:
+        message = f"a packet of {len(data)} bytes cannot have {shape.size}"
+        raise ValueError(message)
+    if shape.size:
+        header, protocol = (_IPV4_HEADER, data[9]) if is_v4 else (_IPV6_HEADER, data[6])
+        length = shape.size if is_v4 else shape.size - header
+        data[2 if is_v4 else 4 : 4 if is_v4 else 6] = length.to_bytes(2, "big")
+        if protocol == _UDP:
+            data[header + 4 : header + 6] = (shape.size - header).to_bytes(2, "big")
+        if is_v4 and not shape.may_be_cut:
+            data[6] |= _DONT_FRAGMENT
+    checksums = tuple(
+        msgspec.structs.replace(each, end=each.end + pad) if each.end == len(data) else each
+        for each in template.checksums
+    )
+    return msgspec.structs.replace(template, data=bytes(data), pad=pad, checksums=checksums)
 
 
 class Base(Symbol):

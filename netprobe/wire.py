@@ -218,6 +218,18 @@ class Tracked(msgspec.Struct):
     found: list[Number]
 
 
+class AskCounters(msgspec.Struct):
+    """Tell what the kernel counts in these files of /proc/net."""
+
+    files: list[str]
+
+
+class Counters(msgspec.Struct):
+    """Those that are above zero, by name."""
+
+    counters: dict[str, Count]
+
+
 class Collect(msgspec.Struct):
     """Tell what was seen, once `expect` packets have come to sockets, or after `within` seconds."""
 

@@ -13,7 +13,7 @@ import pytest
 from netprobe import bundle
 
 TIMEOUT_S: Final = 10.0
-MOST_BYTES: Final = 24 << 10
+MOST_BYTES: Final = 32 << 10
 """What a start costs on the wire, for each host. It is some 21 KiB as this is written."""
 
 
@@ -23,7 +23,7 @@ def _run(data: bytes, *argv: str) -> subprocess.CompletedProcess[bytes]:
 
 
 def test_it_is_small() -> None:
-    """A thousand hosts are some 20 MiB."""
+    """A thousand hosts are some 30 MiB, in a run that takes longer than that."""
     assert len(bundle.stream()) <= MOST_BYTES
 
 

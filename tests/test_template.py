@@ -18,7 +18,7 @@ from netprobe.agent.fire import Volley
 from netprobe.attempts import SOURCE_PORTS
 from netprobe.model import Family, Protocol
 from netprobe.probes import Probe, _outer
-from netprobe.template import ATTEMPT_BITS, MAX_FLOWS, Key, Kind, Template
+from netprobe.template import AS_USUAL, ATTEMPT_BITS, MAX_FLOWS, Key, Kind, Shape, Template, shaped
 from tests.crafted import ADDRESSES, HEADER_BYTES, KEY, SOURCE_PORT, crafts, on_an_agent, packed, sights
 
 WORD: Final = 0xFFFFFFFF
@@ -290,6 +290,42 @@ def test_coordinator_and_agent_count_source_ports_alike(
 
     assert wire.source_port(flow, attempt, (first, span, same), nonce) == port
     assert first <= port < first + span <= 0xFFFF
+
+
+@fired
+@given(size=st.integers(200, 9000), hops=st.integers(1, 255), may_be_cut=st.booleans(), tag=TAGS)
+@settings(max_examples=10)
+def test_a_packet_of_another_shape_is_what_scapy_would_have_built(
+    probe: Probe, family: Family, template: Template, size: int, hops: int, may_be_cut: bool, tag: int
+) -> None:
+    """
+    As long as asked for, with that TTL, DF as asked for, and lengths and checksums that fit.
+    """
+    made = shaped(template, Shape(hops=hops, size=size, may_be_cut=may_be_cut))
+    data = bytes(on_an_agent(made).packet(packed(family), tag, SOURCE_PORT))
+    packet = parsed(family, data)
+
+    assert size == len(data)
+    if isinstance(packet, IP):
+        assert (hops, size, not may_be_cut) == (packet.ttl, packet.len, packet.flags.DF)
+        assert ones_complement_sum(data[:20]) == WORD >> 16
+    else:
+        assert (hops, size - 40) == (packet.hlim, packet.plen)
+    if UDP in packet:
+        assert size - HEADER_BYTES[family] == packet[UDP].len
+    if probe.protocol in TRANSPORT and not is_vxlan_over_ipv4(probe, family):
+        total = pseudo_header(family, data, probe.protocol) + data[HEADER_BYTES[family] :]
+        assert ones_complement_sum(total) == WORD >> 16
+
+
+def test_a_packet_of_the_usual_shape_is_the_probe() -> None:
+    """
+    And none can be shorter than what it carries.
+    """
+    for _probe, _family, template in FIRED.values():
+        assert template == shaped(template, AS_USUAL)
+        with pytest.raises(ValueError, match=f"a packet of {len(template.data)} bytes cannot have 30"):
+            shaped(template, Shape(size=30))
 
 
 def test_a_burst_leaves_from_many_source_ports() -> None:

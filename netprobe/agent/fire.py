@@ -6,28 +6,29 @@ AF_PACKET socket: it enters below netfilter, so that conntrack never hears of it
 kernel's own route and neighbour tables name.
 """
 
+import contextlib
 import errno
 import os
 import socket
+import struct
 import time
 
 from netprobe.agent import netlink, wire
 from netprobe.agent.templates import ATTEMPT_BITS, Template
+from netprobe.agent.ways import Neighbours, Ways
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from netprobe.agent.loop import Loop
+    from netprobe.agent.ways import Selector
 
+_IP_PKTINFO = 8  # linux/include/uapi/linux/in.h
 _WAYS = ("kernel", "link")
 _TICK_S = 0.004
 _TICK_PACKETS = 64
 _DEPTH_S = 0.1
-_NEIGHBOUR_WAIT_S = (
-    3.5  # three requests, one a second (net.ipv4.neigh.default.mcast_solicit, retrans_time_ms)
-)
-_NEIGHBOUR_POLL_S = 0.02
 _FULL_QUEUE = (errno.ENOBUFS, errno.EAGAIN)
 _FULL_QUEUE_TRIES = 50
 _ETHERTYPE = {4: 0x0800, 6: 0x86DD}
@@ -97,7 +98,8 @@ class Fire:
     """
     Volleys, one after the other, at one rate.
 
-    `done` is called with the answer when the last packet has left, `note` with each tag (without nonce).
+    `done` is called with the answer when the last packet has left, `note` with each tag (without nonce);
+    `ways` tells the way out of the host.
     A packet that a full queue refused is tried again for a while; one that the kernel refused for good is
     reported with its errno by name.
     """
@@ -110,6 +112,7 @@ class Fire:
         request: "dict[str, object]",
         done: "Callable[[dict[str, object]], None]",
         note: "Callable[[int], None]",
+        ways: Ways,
     ) -> None:
         self._loop = loop
         self._nonce = nonce
@@ -135,8 +138,9 @@ class Fire:
             self._packet.setblocking(False)
         self._volleys = iter(volleys)
         self._packets: Iterator[tuple[Volley, int, Shot]] = iter(())
-        self._links: dict[bytes, tuple[str, bytes]] = {}
-        self._unreachable: dict[bytes, str] = {}
+        self._ways = ways
+        self._links: dict[Selector, tuple[str, bytes]] = {}
+        self._unreachable: dict[Selector, str] = {}
         self._errors: dict[str, dict[int, int]] = {}
         self._sent = 0
         self._full = 0
@@ -153,22 +157,28 @@ class Fire:
             return
         self._packets = volley.packets()
         if volley.way == "link":
-            # Who did not find a neighbour for an earlier volley does not wait for it again.
-            known = self._links.keys() | self._unreachable.keys()
-            destinations = {
-                shot.addresses: shot.destination for shot in volley.shots if shot.addresses not in known
-            }
+            selectors = self._selectors(volley)
             try:
-                Neighbours(self._loop, destinations, self._resolved)
+                Neighbours(self._loop, self._ways, selectors, self._resolved)
             except OSError as error:
                 # The kernel did not tell: that is no word about any of them.
-                self._resolved({}, dict.fromkeys(destinations, errno.errorcode.get(error.errno or 0, "EIO")))
+                self._resolved({}, dict.fromkeys(selectors, errno.errorcode.get(error.errno or 0, "EIO")))
         else:
             self._tick()
 
-    def _resolved(self, links: "dict[bytes, tuple[str, bytes]]", errors: "dict[bytes, str]") -> None:
-        self._links.update(links)
-        self._unreachable.update(errors)
+    def _selectors(self, volley: Volley) -> "set[Selector]":
+        """All that the routing tables see in the packets of a volley; without ports, in one of each shot."""
+        found = set()
+        for _volley, attempt, shot in volley.packets():
+            if attempt > volley.first and not self._ways.look_at_ports(shot.template.version):
+                break
+            # What cannot be looked up is told when it is to be sent.
+            with contextlib.suppress(OSError):
+                found.add(self._ways.selector(shot.addresses, self._patched(volley, attempt, shot)))
+        return found
+
+    def _resolved(self, links: "dict[Selector, tuple[str, bytes]]", errors: "dict[Selector, str]") -> None:
+        self._links, self._unreachable = links, errors
         self._tick()
 
     def _tick(self) -> None:
@@ -220,19 +230,26 @@ class Fire:
         return True
 
     def _emit(self, volley: Volley, attempt: int, shot: Shot) -> None:
-        number = shot.flow << ATTEMPT_BITS | attempt
-        self._note(number)
-        port = volley.source_port(attempt, shot, self._nonce)
-        data = shot.template.packet(shot.addresses, self._nonce ^ number, port)
+        self._note(shot.flow << ATTEMPT_BITS | attempt)
+        data = self._patched(volley, attempt, shot)
+        selector = self._ways.selector(shot.addresses, data)
         if volley.way == "kernel":
-            self._raw[shot.source].sendto(data, (shot.text, 0))
+            pin = self._ways.pin(selector) if selector[1] else 0
+            if pin:
+                self._raw[shot.source].sendmsg([data], [_pktinfo(pin, data[0] >> 4)], 0, (shot.text, 0))
+            else:
+                self._raw[shot.source].sendto(data, (shot.text, 0))
             return
-        name = self._unreachable.get(shot.addresses)
+        name = self._unreachable.get(selector)
         if name is not None:
             raise OSError(getattr(errno, name), os.strerror(getattr(errno, name)))
-        interface, lladdr = self._links[shot.addresses]
+        interface, lladdr = self._links[selector]
         if self._packet is not None:
             self._packet.sendto(data, (interface, _ETHERTYPE[shot.template.version], 0, 0, lladdr))
+
+    def _patched(self, volley: Volley, attempt: int, shot: Shot) -> memoryview:
+        port = volley.source_port(attempt, shot, self._nonce)
+        return shot.template.packet(shot.addresses, self._nonce ^ (shot.flow << ATTEMPT_BITS | attempt), port)
 
     def _finish(self) -> None:
         for handle in self._raw.values():
@@ -243,6 +260,13 @@ class Fire:
         self._done({"sent": self._sent, "errors": errors})
 
 
+def _pktinfo(interface: int, version: int) -> "tuple[int, int, bytes]":
+    """The message beside a packet that names the interface by which it is to leave (ip(7), RFC 3542 §6.1)."""
+    if version == 4:
+        return socket.IPPROTO_IP, _IP_PKTINFO, struct.pack("=I4s4s", interface, b"", b"")
+    return socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, struct.pack("=16sI", b"", interface)
+
+
 def _raw_socket(source: bytes) -> socket.socket:
     family = netlink.family_of(source)
     handle = socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW)
@@ -250,68 +274,3 @@ def _raw_socket(source: bytes) -> socket.socket:
     # Bound, so that routing by source address (ip rule) does as for real traffic.
     handle.bind((wire.address_text(source), 0))
     return handle
-
-
-class Neighbours:
-    """
-    The interface and link-layer address for each of many destinations, asked of the kernel.
-
-    `ready` gets them by key, and the errno's name for each destination that has none. Unknown neighbours are
-    resolved by the kernel itself, all at once.
-    """
-
-    def __init__(
-        self,
-        loop: "Loop",
-        destinations: "dict[bytes, bytes]",
-        ready: "Callable[[dict[bytes, tuple[str, bytes]], dict[bytes, str]], None]",
-    ) -> None:
-        self._loop = loop
-        self._ready = ready
-        self._netlink = netlink.Netlink(netlink.NETLINK_ROUTE)
-        self._found: dict[bytes, tuple[str, bytes]] = {}
-        self._errors: dict[bytes, str] = {}
-        self._waiting: dict[tuple[int, bytes], list[bytes]] = {}
-        self._names: dict[int, str] = {}
-        self._deadline = time.monotonic() + _NEIGHBOUR_WAIT_S
-        links = netlink.links(self._netlink)
-        for key, destination in destinations.items():
-            try:
-                way = netlink.route(self._netlink, destination, key[: len(destination)])
-            except OSError as error:
-                self._errors[key] = errno.errorcode.get(error.errno or 0, "EIO")
-                continue
-            link = links.get(way.interface, {})
-            self._names[way.interface] = str(link.get("name", ""))
-            if link.get("noarp"):
-                self._found[key] = (self._names[way.interface], b"")
-            else:
-                self._waiting.setdefault((way.interface, way.next_hop), []).append(key)
-        for interface, next_hop in list(self._waiting):
-            try:
-                if netlink.neighbour(self._netlink, interface, next_hop)[1] is None:
-                    netlink.resolve(self._netlink, interface, next_hop)
-            except OSError as error:
-                name = errno.errorcode.get(error.errno or 0, "EIO")
-                self._errors.update((key, name) for key in self._waiting.pop((interface, next_hop)))
-        loop.later(0, self._look)
-
-    def _look(self) -> None:
-        for (interface, next_hop), keys in list(self._waiting.items()):
-            try:
-                state, lladdr = netlink.neighbour(self._netlink, interface, next_hop)
-            except OSError:
-                # The interface has gone.
-                state, lladdr = netlink.NUD_FAILED, None
-            if lladdr is not None and not state & netlink.NUD_FAILED:
-                self._found.update((key, (self._names[interface], lladdr)) for key in keys)
-            elif state & netlink.NUD_FAILED or time.monotonic() > self._deadline:
-                self._errors.update((key, "EHOSTUNREACH") for key in keys)
-            else:
-                continue
-            del self._waiting[interface, next_hop]
-        if self._waiting:
-            self._loop.later(_NEIGHBOUR_POLL_S, self._look)
-            return
-        self._netlink.close()
-        self._ready(self._found, self._errors)

@@ -9,13 +9,14 @@ import socket
 import sys
 import time
 
-from netprobe.agent import conntrack, facts, wire
+from netprobe.agent import conntrack, counters, facts, wire
 from netprobe.agent.connect import Connect
 from netprobe.agent.fire import Fire
 from netprobe.agent.listeners import Listeners
 from netprobe.agent.loop import Loop
 from netprobe.agent.taps import Taps
 from netprobe.agent.templates import Template
+from netprobe.agent.ways import Ways
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Agent:
         self._is_claimed = False
         self._templates: list[Template] = []
         self._nonce = 0
+        self._ways = Ways()
         self._heard = time.monotonic()
         self._verbs: dict[str, Callable[[dict[str, object], Callable[[dict[str, object]], None]], None]] = {
             "facts": lambda request, reply: reply(dict(facts.facts(request), alone=self._is_alone())),
@@ -52,6 +54,7 @@ class Agent:
             "fire": self._fire,
             "connect": self._connect,
             "conntrack": lambda request, reply: reply(self._entries.conntrack(request)),
+            "counters": lambda request, reply: reply(counters.counters(request)),
             "collect": self._collect,
             "bye": self._bye,
         }
@@ -126,7 +129,7 @@ class Agent:
             wire.send({"id": number, "error": f"the agent failed: {error!r}"})
 
     def _fire(self, request: "dict[str, object]", reply: "Callable[[dict[str, object]], None]") -> None:
-        Fire(self._loop, self._templates, self._nonce, request, reply, self._taps.sent)
+        Fire(self._loop, self._templates, self._nonce, request, reply, self._taps.sent, self._ways)
 
     def _connect(self, request: "dict[str, object]", reply: "Callable[[dict[str, object]], None]") -> None:
         Connect(self._loop, self._templates, self._nonce, request, reply)

@@ -21,9 +21,12 @@ _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _TYPE_MASK = 0x3FFF  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
 _NESTED = 0x8000
 
-RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE = 18, 22, 26
+RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE, RTM_GETRULE = 18, 22, 26, 34
 RTM_NEWNEIGH, RTM_GETNEIGH = 28, 30
 _RTA_DST, _RTA_SRC, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC, _RTA_VIA = 1, 2, 4, 5, 7, 18
+_RTA_IP_PROTO, _RTA_SPORT, _RTA_DPORT = 27, 28, 29
+_FRA_IP_PROTO, _FRA_SPORT_RANGE, _FRA_DPORT_RANGE = 22, 23, 24  # linux/fib_rules.h
+_FIB_RULE_HEADER_BYTES = 12
 # RTN_BLACKHOLE, RTN_UNREACHABLE, RTN_PROHIBIT and the errno that senders get (ip-route(8)).
 _ROUTE_ERRORS = {6: errno.EINVAL, 7: errno.EHOSTUNREACH, 8: errno.EACCES}
 _NDA_DST, _NDA_LLADDR = 1, 2
@@ -142,14 +145,31 @@ class Route:
         self.source = source
 
 
-def route(netlink: Netlink, destination: bytes, source: "bytes | None" = None) -> Route:
-    """The kernel's own route look-up; `OSError` with the errno that a sender would get."""
+def route(
+    netlink: Netlink,
+    destination: bytes,
+    source: "bytes | None" = None,
+    ports: "tuple[int, int, int]" = (0, 0, 0),
+    interface: int = 0,
+) -> Route:
+    """
+    The kernel's own route look-up; `OSError` with the errno that a sender would get.
+
+    `ports` are a protocol and its source and destination port (asked since Linux 4.17), `interface` the index
+    of that by which the packet is to leave; zeros for any.
+    """
     family = family_of(destination)
     bits = 8 * len(destination)
     body = struct.pack("=BBBBBBBBI", family, bits, bits if source else 0, 0, 0, 0, 0, 0, 0)
     body += attribute(_RTA_DST, destination)
     if source is not None:
         body += attribute(_RTA_SRC, source)
+    if interface:
+        body += attribute(_RTA_OIF, struct.pack("=I", interface))
+    if ports[0]:
+        body += attribute(_RTA_IP_PROTO, bytes(ports[:1]))
+        body += attribute(_RTA_SPORT, struct.pack("!H", ports[1]))
+        body += attribute(_RTA_DPORT, struct.pack("!H", ports[2]))
     answer = netlink.get(RTM_GETROUTE, body)
     if answer is None:
         raise OSError("the kernel acknowledged a route request without a route")
@@ -163,6 +183,16 @@ def route(netlink: Netlink, destination: bytes, source: "bytes | None" = None) -
         gateway = found[_RTA_VIA][2:]  # struct rtvia: a gateway of the other family, RFC 5549
     interface = struct.unpack("=I", found[_RTA_OIF])[0] if _RTA_OIF in found else 0
     return Route(interface, gateway or destination, found.get(_RTA_PREFSRC))
+
+
+def rules(netlink: Netlink, family: int) -> "list[tuple[int, bool]]":
+    """The routing policy of a family: by rule, the IP protocol (0: any), and whether it looks at ports."""
+    found = []
+    for body in netlink.dump(RTM_GETRULE, struct.pack("=BBBBBBBBI", family, 0, 0, 0, 0, 0, 0, 0, 0)):
+        values = attributes(body[_FIB_RULE_HEADER_BYTES:])
+        by_port = _FRA_SPORT_RANGE in values or _FRA_DPORT_RANGE in values
+        found.append((values.get(_FRA_IP_PROTO, b"\0")[0], by_port))
+    return found
 
 
 def _neighbour_body(interface: int, next_hop: bytes, flags: int) -> bytes:

@@ -23,6 +23,7 @@ class Template:
 
     def __init__(self, request: "dict[str, object]") -> None:
         data = wire.octets(request.get("data"), "template.data")
+        data += bytes(wire.integer(request.get("pad", 0), "template.pad", 0, _MOST_BYTES))
         self.size = len(data)
         self.network = wire.flag(request.get("network", True), "template.network")
         self._tags = self._offsets(request, "tags", 4)

@@ -11,18 +11,13 @@ import platform
 from datetime import datetime, timezone
 from importlib.metadata import version
 
-import trio
-
 from netprobe.coordinator.cells import cells
-from netprobe.coordinator.crew import Crew
-from netprobe.coordinator.field import Field
-from netprobe.coordinator.muster import Muster
+from netprobe.coordinator.deployment import Deployment, deployed
+from netprobe.coordinator.kernels import Kernels
 from netprobe.coordinator.progress import Progress, Silent
 from netprobe.coordinator.refusals import Refusals
 from netprobe.coordinator.rounds import Rounds
 from netprobe.coordinator.sessions import Sessions
-from netprobe.coordinator.state import State
-from netprobe.coordinator.volleys import Volleys
 from netprobe.model import Inventory, Run
 from netprobe.plan import Settings
 
@@ -38,20 +33,14 @@ async def run(inventory: Inventory, settings: Settings, progress: Progress | Non
     """
     told = Silent() if progress is None else progress
     started = _now()
-    field = Field(inventory, settings)
-    crew = Crew([host for host in inventory.hosts if field.ending_at[host.name]], field.lose, told)
-    muster = Muster(crew, field)
-    async with trio.open_nursery() as nursery:
-        try:
-            await _probe(crew, field, muster, nursery, told)
-        finally:
-            await crew.end()
-        nursery.cancel_scope.cancel()
+    async with deployed(inventory, settings, told) as there:
+        await _probe(there, told)
+    field = there.field
     told.phase("judging", len(field.flows))
     return Run(
         inventory=inventory,
         settings=settings,
-        hosts=muster.reports(),
+        hosts=there.muster.reports(),
         cells=cells(field),
         packets=field.packets,
         started=started,
@@ -60,20 +49,12 @@ async def run(inventory: Inventory, settings: Settings, progress: Progress | Non
     )
 
 
-async def _probe(crew: Crew, field: Field, muster: Muster, nursery: trio.Nursery, told: Progress) -> None:
-    volleys = Volleys(crew, field)
-    state = State(crew, field)
+async def _probe(there: Deployment, told: Progress) -> None:
+    crew, field, muster, volleys, state = there
     rounds = Rounds(field, muster, volleys, state, told)
-    told.phase("starting agents", len(crew.names))
-    async with trio.open_nursery() as starting:
-        starting.start_soon(trio.to_thread.run_sync, field.craft)
-        await crew.start(nursery)
-    told.phase("preparing", len(crew.names))
-    await muster.facts()
-    await state.look()
-    await muster.arm()
-    await muster.listen()
     refusals = Refusals(field, volleys, rounds, told)
+    kernels = Kernels(crew, field, rounds, volleys, told)
+    await kernels.look()
     await rounds.one_way()
     await refusals.ask_ahead()
     await rounds.other_way()
@@ -84,7 +65,7 @@ async def _probe(crew: Crew, field: Field, muster: Muster, nursery: trio.Nursery
     if muster.watching:
         # What came late, after its volley had been waited for, is evidence as well.
         await volleys.listen(crew.names, 0)
-    await state.leave()
+    await kernels.ask()
 
 
 def _now() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from netprobe import wire
+from netprobe import counters, wire
 from netprobe.attempts import (
     ARRIVALS_MASK,
     CONFIRM_MASK,
@@ -42,6 +42,10 @@ _STARVING: Final = (
     "something limits the rate of packets, and too many flows were lost to try each alone: "
     "probe fewer at a time"
 )
+
+
+_WHY_UNSENT: Final = {"ENOTSUP": "its routes depend on ports in a way that raw packets cannot follow"}
+"""What the agent itself refuses to send (netprobe/agent/ways.py)."""
 
 
 def cells(field: Field) -> tuple[Cell, ...]:
@@ -93,6 +97,7 @@ def _evidence(field: Field, flow: Flow, opposites: dict[tuple[object, ...], Flow
         state=_state(field, flow, opposites),
         holder=field.holder(flow),
         nat=seen.nat.get(flow.number, ""),
+        counter=seen.discards[flow.number].counter if flow.number in seen.discards else "",
         failing_ports=failing,
         passing_ports=passing,
         notes=tuple(_notes(field, flow)),
@@ -123,7 +128,7 @@ def _untested(field: Field, flow: Flow) -> str:
         return field.reasons[flow.number]
     error = unsendable(field.seen, flow, ARRIVALS_MASK | OUTPUT_MASK)
     if error and not (error == _NO_ROOM and _is_kept_in(_output(field, flow))):
-        return f"{flow.src} could not send: {error}"
+        return f"{flow.src} could not send: {_WHY_UNSENT.get(error, error)}"
     made = field.seen.sent[flow.number] & ARRIVALS_MASK
     if (
         flow.number in field.starving
@@ -232,7 +237,7 @@ def _ends_notes(field: Field, flow: Flow) -> Iterable[str]:
             yield f"{name} has the address {address} as well"
     for whose, kinds in _DAMAGED.items():
         if any(field.seen.at(DAMAGED, kind)[flow.number] for kind in kinds):
-            yield f"{whose} with a wrong checksum, and the kernel drops it (InCsumErrors)"
+            yield f"{whose} with a wrong checksum"
 
 
 def _notes(field: Field, flow: Flow) -> Iterable[str]:
@@ -248,6 +253,10 @@ def _notes(field: Field, flow: Flow) -> Iterable[str]:
         if flow.protocol is Protocol.TCP and _is_ignored(field, flow):
             # What drops a SYN in silence in the name of a program: linux/net/ipv4/tcp_ipv4.c.
             yield "it may want what a probe does not bring (TCP MD5, TTL security), or its queue is full"
+    discard = field.seen.discards.get(flow.number)
+    if discard is not None:
+        grew = f"{counters.short(discard.counter)} of {discard.host} grew with each packet"
+        yield f"{grew}: {counters.MEANINGS[discard.counter]}"
     if field.too_late(flow):
         yield "gets further after the opposite direction has been through: a device between remembers it"
     if flow.number in field.limited:

@@ -11,10 +11,10 @@ from netprobe import plan
 from netprobe.attempts import (
     ARRIVALS_MASK,
     CONFIRM_MASK,
+    LATE_MASK,
     OUTPUT_MASK,
     PATTERN,
     SAME_PORT,
-    SLOW,
     Attempts,
 )
 from netprobe.evidence import fates
@@ -24,7 +24,7 @@ from netprobe.plan import Settings
 from netprobe.probes import Probe, registry
 from netprobe.probes.base import Application
 from netprobe.recogniser import Recogniser
-from netprobe.template import Key, Kind, Sight, Template
+from netprobe.template import AS_USUAL, Key, Kind, Shape, Sight, Template, shaped
 from netprobe.verdict import outcome
 
 _TRANSPORT_AT: Final = {Family.IPV4: 20, Family.IPV6: 40}
@@ -51,9 +51,9 @@ class Templates:
         self.all.append(template)
         return self._numbers[name]
 
-    def packet(self, flow: Flow, craft: Craft = Craft.PROBE) -> int | None:
+    def packet(self, flow: Flow, craft: Craft = Craft.PROBE, shape: Shape = AS_USUAL) -> int | None:
         """A packet of a flow, None where its probe knows none of this craft."""
-        name = (flow.probe, flow.family, flow.port, craft)
+        name = (flow.probe, flow.family, flow.port, craft, shape)
         if name not in self._numbers:
             probe = registry()[flow.probe]
             make = probe.withdrawal if craft is Craft.WITHDRAWAL else probe.packet
@@ -62,7 +62,7 @@ class Templates:
             template = make(flow.family, flow.port, self._key)
             if craft is Craft.FRESH_PORT:
                 template = msgspec.structs.replace(template, source_port=_TRANSPORT_AT[flow.family])
-            self._number(name, template)
+            self._number(name, shaped(template, shape))
         return self._numbers[name]
 
     def speech(self, application: Application) -> tuple[int, int]:
@@ -163,16 +163,6 @@ class Field:
         """Those that nothing speaks against so far."""
         return [flow for flow in flows if flow.number not in self.reasons]
 
-    def lost_at(self, flow: Flow) -> Segment | None:
-        """Where all of a flow was lost without a word, None where it was not."""
-        heard = (ARRIVALS_MASK | OUTPUT_MASK) & ~self.too_late(flow)
-        found = fates(self.seen, flow, self.counted(flow, CONFIRM_MASK), heard)
-        outcomes = {outcome(flow.protocol, fate) for fate, _count in found if fate.seen > Seen.UNSENT}
-        if len(outcomes) != 1:
-            return None
-        ((verdict, segment),) = outcomes
-        return segment if verdict is Verdict.FILTERED else None
-
     def missing(self, flows: Iterable[Flow], attempts: Attempts) -> list[Flow]:
         """Those of which some packet of these attempts is not known to have got through."""
         return self.seen.missing(self.testable(flows), attempts.mask)
@@ -222,6 +212,16 @@ class Field:
                     if before and not answered[number] >> attempt & 1:
                         self._distrusted[number] = self._distrusted.get(number, 0) | 1 << attempt
 
+    def lost_at(self, flow: Flow) -> Segment | None:
+        """Where a flow was lost without a word, None where it was not."""
+        heard = (ARRIVALS_MASK | OUTPUT_MASK) & ~self.too_late(flow)
+        found = fates(self.seen, flow, self.counted(flow, CONFIRM_MASK), heard)
+        outcomes = {outcome(flow.protocol, fate) for fate, _count in found if fate.seen > Seen.UNSENT}
+        if len(outcomes) != 1:
+            return None
+        ((verdict, segment),) = outcomes
+        return segment if verdict is Verdict.FILTERED else None
+
     def counted(self, flow: Flow, attempts: int) -> int:
         """Those of the attempts that are evidence: not what taps had no room for, nor what was too late."""
         return attempts & ~self._distrusted.get(flow.number, 0) & ~self.too_late(flow)
@@ -237,7 +237,7 @@ class Field:
         further = 0
         for point in (SOCKET, INTERFACE):
             there = self.seen.at(point, Kind.PROBE)[flow.number] & ARRIVALS_MASK
-            if there & ~SLOW.mask:
+            if there & ~LATE_MASK:
                 break
             further |= there
         return further

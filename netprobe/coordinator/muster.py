@@ -119,6 +119,10 @@ class Muster:
         sights = [sight for sight in self._field.sights if sight.base is Base.PAYLOAD]
         await self._arm(names, self._packet_taps(sights, sights))
 
+    async def teach(self) -> None:
+        """Let all hosts know the templates that were crafted since they last heard of them."""
+        await self._arm(self._present(), [])
+
     async def _arm(self, names: Iterable[str], taps: list[wire.Tap]) -> None:
         field = self._field
         request = wire.Arm(

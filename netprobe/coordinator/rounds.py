@@ -18,6 +18,7 @@ from netprobe import plan
 from netprobe.attempts import (
     ARRIVALS_MASK,
     BURST,
+    COUNTED,
     FIRST,
     FRESH_PORT,
     FRESH_PORT_OUTPUT,
@@ -129,6 +130,13 @@ class Rounds:
         )
         await self._volleys.settle(flows, attempts.mask)
 
+    async def repeat(self, flows: Sequence[Flow], attempts: Attempts) -> None:
+        """Fire attempts that may have been made before, and wait until nothing of them can be on its way."""
+        direct, shared = self._split(flows)
+        await self._volleys.fire([Volley(shared, attempts, LINK), Volley(direct, attempts, KERNEL)])
+        ends = {name for flow in flows for name in (flow.src, flow.dst)}
+        await self._volleys.listen(ends, self._volleys.patience_s(flows))
+
     async def _confirm(self, flows: Sequence[Flow]) -> None:
         """A burst for every miss, and for what may share its cause; then the pattern of those that vary."""
         missing = self._field.missing(flows, FIRST)
@@ -165,7 +173,13 @@ class Rounds:
                         same_port,
                         Craft.WITHDRAWAL,
                     )
-                    for attempts, same_port in ((FIRST, 1), (BURST, 1), (PATTERN, SAME_PORT), (SLOW, 1))
+                    for attempts, same_port in (
+                        (FIRST, 1),
+                        (BURST, 1),
+                        (PATTERN, SAME_PORT),
+                        (SLOW, 1),
+                        (COUNTED, 1),
+                    )
                 ]
             )
 

@@ -19,6 +19,7 @@ from netprobe.attempts import SOURCE_PORTS, Attempts
 from netprobe.coordinator.crew import Crew
 from netprobe.coordinator.field import Craft, Field
 from netprobe.model import Family, Flow, Protocol, Refusal
+from netprobe.template import AS_USUAL, Shape
 
 LINK, KERNEL = "link", "kernel"
 """The ways out of a host: below its netfilter, or through it."""
@@ -43,6 +44,7 @@ class Volley(NamedTuple):
     way: str
     same_port: int = 1
     craft: Craft = Craft.PROBE
+    shape: Shape = AS_USUAL
 
 
 class Volleys:
@@ -91,7 +93,7 @@ class Volleys:
     def _shots(self, source: str, flows: Sequence[Flow], volley: Volley) -> wire.Volley:
         targets: dict[tuple[int, str], list[tuple[int, str]]] = defaultdict(list)
         for flow in self._staggered(source, flows):
-            template = self._field.templates.packet(flow, volley.craft)
+            template = self._field.templates.packet(flow, volley.craft, volley.shape)
             if template is not None:
                 targets[template, flow.src_address].append((flow.number, flow.dst_address))
         return wire.Volley(
@@ -120,7 +122,7 @@ class Volleys:
         while missing:
             await self._collect(self._expected(missing, attempts), within_s)
             missing = [flow for flow in field.testable(missing) if field.seen.pending(flow, attempts)]
-            within_s = self._patience_s(missing) - (trio.current_time() - started)
+            within_s = self.patience_s(missing) - (trio.current_time() - started)
             if within_s <= 0:
                 return
 
@@ -144,7 +146,7 @@ class Volleys:
             expected[flow.src] += made if flow.protocol is Protocol.TCP else 0
         return expected
 
-    def _patience_s(self, missing: Sequence[Flow]) -> float:
+    def patience_s(self, missing: Sequence[Flow]) -> float:
         """How long to wait for flows in all, by the round-trip times of the run so far, if there are any."""
         if not missing:
             return 0.0

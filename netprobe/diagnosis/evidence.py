@@ -101,7 +101,8 @@ def in_one_line(cell: Cell, names: Mapping[str, str]) -> str:
         said.append(_STEP_WORDS[step].format(count=count, src=src, dst=dst, answers=answers))
     line = ", ".join(said)
     for refusal in evidence.refusals:
-        times = f", {refusal.count} times" if refusal.count > 1 else ""
+        # Packets that were counted elsewhere may have been refused as well.
+        times = f", {refusal.count} times" if 1 < refusal.count <= counts.tried else ""
         by = {cell.flow.src_address: src, cell.flow.dst_address: dst}.get(refusal.by, refusal.by)
         line += f"; {refusal.reason}{f' from {by}' if by else ''}{times}"
     if evidence.failing_ports and evidence.passing_ports:

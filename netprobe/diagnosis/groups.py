@@ -28,10 +28,12 @@ from typing import Final, TypeAlias, TypeVar
 
 import msgspec
 
+from netprobe import counters
 from netprobe.diagnosis.evidence import in_one_line
 from netprobe.diagnosis.routes import Pair, Route, products, routes
 from netprobe.diagnosis.words import (
     CAUSES,
+    COUNTED,
     HINTS,
     RATIONED_ALONE,
     RATIONED_TOO,
@@ -128,6 +130,7 @@ class _Cause(msgspec.Struct, frozen=True):
     by: str
     side: str
     stage: str
+    counter: str = ""
     rationed: bool = False
 
 
@@ -239,6 +242,7 @@ class _Grouper:
                 by=self._by(cell),
                 side=_side(cell),
                 stage=session.stage if session is not None else "",
+                counter=cell.evidence.counter,
                 rationed=judgement.verdict is Verdict.FILTERED and RATIONED in cell.evidence.notes,
             )
             found.setdefault((cause, self._unit(cell.flow)), []).append(cell)
@@ -372,6 +376,7 @@ class _Grouper:
         protocols = {unit.protocol for unit in lost.units}
         hints = {HINTS.get((cause.verdict, cause.segment, protocol), "") for protocol in protocols}
         said = (
+            _counted(cause.counter),
             STAGES.get(cause.stage, "") or (hints.pop() if len(hints) == 1 else ""),
             SEVERAL_ADDRESSES if len(by) > len({":" in address for address in by}) else "",
             RATIONED_TOO if silent else "",
@@ -415,6 +420,12 @@ class _Grouper:
             return many
         host = next(iter(hosts))
         return self._names.get(host, host)
+
+
+def _counted(counter: str) -> str:
+    return (
+        COUNTED.format(counter=counters.short(counter), meaning=counters.MEANINGS[counter]) if counter else ""
+    )
 
 
 def _by_anybody(cause: _Cause) -> _Cause:

@@ -97,6 +97,9 @@ STAGES: Final[Mapping[str, str]] = {
 }
 """What it means that a TCP session broke at this stage (`Session.stage`)."""
 
+COUNTED: Final = "Its kernel counts each of them as {counter}: {meaning}."
+"""What is said where a counter of the kernel grew by each of the packets (`Evidence.counter`)."""
+
 SEVERAL_ADDRESSES: Final = (
     "A router speaks from its address towards whom it tells: these may be one router, or several."
 )

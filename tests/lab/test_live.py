@@ -237,9 +237,9 @@ def test_a_service_that_ignores_syns_without_its_signature_is_told_from_a_firewa
         Lines(process.stdout).find("^ready$")
         cell = only(probe(lab, "bgp").cells, "a -> b bgp:179/ipv4")
 
-    assert (Verdict.FILTERED, Segment.DESTINATION_EGRESS) == (cell.judgement.verdict, cell.judgement.segment)
+    assert (Verdict.FILTERED, Segment.DESTINATION_INGRESS) == (cell.judgement.verdict, cell.judgement.segment)
     assert (Caveat.PORT_IN_USE,) == cell.judgement.caveats
-    assert "it may want what a probe does not bring (TCP MD5, TTL security)" in cell.judgement.detail
+    assert "TCPMD5NotFound of b grew with each packet: the program wants TCP MD5" in cell.judgement.detail
 
 
 AT_ANOTHER_ADDRESS: Final = """

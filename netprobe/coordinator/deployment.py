@@ -1,0 +1,60 @@
+"""Agents on all hosts: started, asked what their hosts are, taps armed, ports held; ended in any case."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+import trio
+
+from netprobe.coordinator.crew import Crew
+from netprobe.coordinator.field import Field
+from netprobe.coordinator.muster import Muster
+from netprobe.coordinator.progress import Progress
+from netprobe.coordinator.state import State
+from netprobe.coordinator.volleys import Volleys
+from netprobe.model import Inventory, Settings
+
+
+class Deployment(NamedTuple):
+    """What a run works with while its agents are there."""
+
+    crew: Crew
+    field: Field
+    muster: Muster
+    volleys: Volleys
+    state: State
+
+
+@asynccontextmanager
+async def deployed(inventory: Inventory, settings: Settings, told: Progress) -> AsyncIterator[Deployment]:
+    """
+    Deploy the agents of an inventory; they are ended however the body ends.
+
+    Hosts that fail are lost to the field with their reasons. Raises `ValueError` where an inventory asks for
+    more flows than a run can number; nothing has been started then.
+    """
+    field = Field(inventory, settings)
+    crew = Crew([host for host in inventory.hosts if field.ending_at[host.name]], field.lose, told)
+    there = Deployment(crew, field, Muster(crew, field), Volleys(crew, field), State(crew, field))
+    async with trio.open_nursery() as nursery:
+        try:
+            await _prepare(there, nursery, told)
+            yield there
+            await there.state.leave()
+        finally:
+            await crew.end()
+        nursery.cancel_scope.cancel()
+
+
+async def _prepare(there: Deployment, nursery: trio.Nursery, told: Progress) -> None:
+    told.phase("starting agents", len(there.crew.names))
+    async with trio.open_nursery() as starting:
+        starting.start_soon(trio.to_thread.run_sync, there.field.craft)
+        await there.crew.start(nursery)
+    told.phase("preparing", len(there.crew.names))
+    await there.muster.facts()
+    await there.state.look()
+    await there.muster.arm()
+    await there.muster.listen()
