@@ -323,12 +323,14 @@ class Interface(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
     An interface of a host that has probed addresses; its MTU in bytes.
 
-    `kind` is what it was made as (`vxlan`, `bond`, `veth`, …), "" for hardware.
+    `kind` is what it was made as (`vxlan`, `bond`, `veth`, …), "" for hardware; `xdp` whether it has an XDP
+    program, which may drop packets before any tap.
     """
 
     name: str
     mtu: int
     kind: str = ""
+    xdp: bool = False
     addresses: tuple[str, ...] = ()
 
 

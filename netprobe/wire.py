@@ -100,9 +100,9 @@ class Facts(msgspec.Struct):
     """
     What an agent says of its host.
 
-    `addresses` are (interface, address, prefix length), `links` (interface, MTU, kind), `ports` (protocol,
-    address, port, program); `time` is the host's clock in seconds since 1970; `alone` is whether no other
-    agent works in the same network namespace.
+    `addresses` are (interface, address, prefix length), `links` (interface, MTU, kind), `xdp` the interfaces
+    that have an XDP program, `ports` (protocol, address, port, program); `time` is the host's clock in
+    seconds since 1970; `alone` is whether no other agent works in the same network namespace.
     """
 
     kernel: str
@@ -115,6 +115,7 @@ class Facts(msgspec.Struct):
     time: float
     addresses: list[tuple[str, str, int]]
     links: list[tuple[str, Number, str]]
+    xdp: list[str]
     routes: dict[str, Route]
     ports: list[tuple[int, str, int, str]]
     alone: bool

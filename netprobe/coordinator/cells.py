@@ -21,7 +21,7 @@ from netprobe.attempts import (
 )
 from netprobe.coordinator.field import Field
 from netprobe.evidence import fates, first_look, refusals, session_fates, unsendable
-from netprobe.model import RATIONED, Cell, Evidence, Fates, Flow, Judgement, Protocol, Seen, Session
+from netprobe.model import RATIONED, Cell, Evidence, Fates, Flow, Judgement, Protocol, Seen, Segment, Session
 from netprobe.observations import ANSWERED, CONNECTED, DAMAGED, INTERFACE, LEFT, SOCKET
 from netprobe.template import Kind
 from netprobe.verdict import judge
@@ -235,6 +235,10 @@ def _ends_notes(field: Field, flow: Flow) -> Iterable[str]:
     for address in (flow.src_address, flow.dst_address):
         for name in field.claimants.get(address, ()):
             yield f"{name} has the address {address} as well"
+    where = field.lost_at(flow) if any(field.xdp.values()) else None
+    host = {Segment.PATH: flow.dst, Segment.RETURN_PATH: flow.src}.get(where) if where else None
+    if host and field.xdp.get(host):
+        yield f"{host} has an XDP program at {' and '.join(field.xdp[host])}, which comes before any tap"
     for whose, kinds in _DAMAGED.items():
         if any(field.seen.at(DAMAGED, kind)[flow.number] for kind in kinds):
             yield f"{whose} with a wrong checksum"

@@ -82,8 +82,8 @@ class Field:
     cannot be tested, by number. `holders` are the programs that hold a destination port, by (protocol,
     address, port); `speeches` the request and the answer that our own listeners know, by (address, port): a
     service may hold a port at one address of a host, and we at another. `claimants` are the hosts that have a
-    probed address although it is another's. `before` are,
-    by host, the flows whose conntrack tuple had an entry there before the run. `overflowed` counts the
+    probed address although it is another's, `xdp` the interfaces of hosts that have an XDP program. `before`
+    are, by host, the flows whose conntrack tuple had an entry there before the run. `overflowed` counts the
     packets that each host's taps had no room for. `unasked` are silent flows that were too many to be asked
     again slowly. Of flows that others like them showed a limit for, `limited` did not pass alone either, and
     `starving` were too many to be asked alone.
@@ -108,6 +108,7 @@ class Field:
         self.holders: dict[tuple[Protocol, str, int], str] = {}
         self.speeches: dict[tuple[str, int | None], tuple[int, int]] = {}
         self.claimants: dict[str, list[str]] = {}
+        self.xdp: dict[str, list[str]] = {}
         self.before: dict[str, set[int]] = {host.name: set() for host in inventory.hosts}
         self.overflowed: dict[str, int] = dict.fromkeys(self.order, 0)
         self.unasked: set[int] = set()

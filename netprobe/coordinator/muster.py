@@ -43,6 +43,7 @@ class Muster:
             self._check_privileges(name, facts)
             self._check_addresses(name, facts)
             self._note_claims(name, facts)
+            self._field.xdp[name] = facts.xdp
             if not facts.alone:
                 reason = f"another netprobe run is at work on {name}, or it is listed twice: wait or correct"
                 self._field.exclude(self._field.ending_at[name], reason)
@@ -237,7 +238,7 @@ def _interfaces(facts: wire.Facts, probed: Collection[IPv4Address | IPv6Address]
         if ip_address(address) in probed:
             found.setdefault(interface, []).append(address)
     return tuple(
-        Interface(name=name, mtu=mtu, kind=kind, addresses=tuple(found[name]))
+        Interface(name=name, mtu=mtu, kind=kind, xdp=name in facts.xdp, addresses=tuple(found[name]))
         for name, mtu, kind in facts.links
         if name in found
     )

@@ -1,5 +1,5 @@
 """
-A host's BPF program that drops UDP at an interface: `dropper.py IFINDEX HOOK`, until its stdin closes.
+A host's BPF program that drops UDP at an interface: `dropper.py INTERFACE HOOK`, until its stdin closes.
 
 HOOK is `xdp` (before the kernel has a packet), `ingress` or `egress` (tc's places, as TCX links). Run by
 tests inside the namespace of a host; prints `ready` when packets are dropped.
@@ -7,6 +7,7 @@ tests inside the namespace of a host; prints `ready` when packets are dropped.
 
 import ctypes
 import os
+import socket
 import struct
 import sys
 
@@ -22,7 +23,7 @@ def _instruction(code: int, target: int = 0, source: int = 0, offset: int = 0, v
 
 
 def _program(kind: int) -> bytes:
-    """Drop IPv4 and IPv6 packets behind an Ethernet header whose next protocol is UDP; let all others pass."""
+    """Drop IPv4 and IPv6 packets whose next protocol is UDP, let all others pass (behind Ethernet)."""
     data, end = (0, 4) if kind == _XDP else (76, 80)  # struct xdp_md, struct __sk_buff
     drop, let_pass = (1, 2) if kind == _XDP else (2, 0)  # XDP_DROP and XDP_PASS, TCX_DROP and TCX_PASS
     load, jump_if_equal, jump = 0x61, 0x15, 0x05
@@ -59,7 +60,7 @@ def _bpf(command: int, attributes: bytes) -> int:
 
 def main() -> None:
     """Attach the program, and hold it."""
-    index, hook = int(sys.argv[1]), sys.argv[2]
+    index, hook = socket.if_nametoindex(sys.argv[1]), sys.argv[2]
     kind, place = _HOOKS[hook]
     code = _program(kind)
     instructions = ctypes.create_string_buffer(code, len(code))
