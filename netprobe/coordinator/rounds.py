@@ -155,8 +155,7 @@ class Rounds:
         suspects = [flow for flow in related if flow.number not in known]
         if suspects:
             await self._burst(suspects)
-        # A way that loses half of all packets loses a whole burst now and then, or nothing of it.
-        await self._pattern([flow for flow in related if self._may_vary(flow)])
+        await self._vary(related)
         await self._doubts.resolve(related)
         await self.withdraw([*missing, *suspects])
 
@@ -197,10 +196,22 @@ class Rounds:
         suspects = [flow for flow in self._related(direct, lossy) if not self._made(flow, BURST)]
         if suspects:
             await self._burst(suspects)
-        unvaried = [flow for flow in (*lossy, *suspects) if not self._made(flow, PATTERN)]
-        await self._pattern([flow for flow in unvaried if self._may_vary(flow)])
+        await self._vary([flow for flow in (*lossy, *suspects) if not self._made(flow, PATTERN)])
         await self._doubts.resolve(*self._split(self._related([*direct, *shared], lossy)))
         await self.withdraw([*flows, *suspects])
+
+    async def _vary(self, flows: Sequence[Flow]) -> None:
+        """
+        The pattern for flows that may lose packets for the same reason.
+
+        A way that loses half of all packets loses a whole burst now and then, and one that loses a tenth
+        often loses nothing of it: as long as they are not too many, what has lost nothing gets it as well.
+        """
+        flows = [flow for flow in flows if self._leaves(flow)]
+        busiest = max(Counter(flow.src for flow in flows).values(), default=0)
+        if busiest * PATTERN.total > _MAX_BURST_PACKETS:
+            flows = [flow for flow in flows if self._may_vary(flow)]
+        await self._pattern(flows)
 
     async def _pattern(self, flows: Sequence[Flow]) -> None:
         """
@@ -241,9 +252,13 @@ class Rounds:
 
     def _may_vary(self, flow: Flow) -> bool:
         """Whether some were lost, and not by the kernel's refusal to send any."""
-        seen = self._field.seen
-        made = seen.sent[flow.number] & (FIRST.mask | BURST.mask)
-        return self._passed(flow, made) != made and seen.unsent(flow.number) & made != made
+        made = self._field.seen.sent[flow.number] & (FIRST.mask | BURST.mask)
+        return self._passed(flow, made) != made and self._leaves(flow)
+
+    def _leaves(self, flow: Flow) -> bool:
+        """Whether the kernel has not refused to send any."""
+        made = self._field.seen.sent[flow.number] & (FIRST.mask | BURST.mask)
+        return self._field.seen.unsent(flow.number) & made != made
 
     @staticmethod
     def _related(flows: Sequence[Flow], lossy: Sequence[Flow]) -> list[Flow]:

@@ -25,7 +25,7 @@ _MOST: Final = Path("/proc/sys/net/netfilter/nf_conntrack_max")
 
 
 def fill(lab: Lab, on: str) -> None:
-    """Put entries into the conntrack table of a host until it takes no more; answered ones, which it keeps."""
+    """Put answered entries, which are kept, into the conntrack table of a host until it takes no more."""
     entries = (
         f"-I -p udp -s 198.18.{number >> 16}.{number >> 8 & 255} -d 198.19.0.{number & 255} "
         "--sport 9 --dport 9 -t 600 -u ASSURED,SEEN_REPLY\n"
