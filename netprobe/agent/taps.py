@@ -266,7 +266,7 @@ class Taps:
                 if tag >> ATTEMPT_BITS < self._flows and self._is_ours(tap, sight, tag):
                     ends = _ends(buffer) if bare is None else _ends_beside(sender, ancillary)
                     point = tap.point
-                    if point == "socket" and not _is_whole(protocol, ends, buffer[transport:size]):
+                    if point == "socket" and not is_whole(protocol, ends, buffer[transport:size]):
                         point = "damaged"
                     port = (
                         _port(buffer, transport) if sight.kind == "probe" and protocol in _CHECKSUM_AT else 0
@@ -368,7 +368,7 @@ def _ends_beside(sender: "tuple[str, int, int, int]", ancillary: "list[tuple[int
     return socket.inet_pton(socket.AF_INET6, sender[0].split("%")[0]), destination, ttl
 
 
-def _is_whole(protocol: int, ends: "Ends", segment: bytearray) -> bool:
+def is_whole(protocol: int, ends: "Ends", segment: bytearray) -> bool:
     """
     Whether a TCP segment or UDP datagram has the checksum that the kernel will want of it.
 
