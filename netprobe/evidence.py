@@ -37,8 +37,8 @@ def first_look(seen: Observations, flow: Flow, attempts: int) -> tuple[Fates, in
     """
     The fates of those attempts that got through, and how many others there were.
 
-    The first round is watched at sockets only. What did not come to them was lost somewhere; where, the
-    confirmation will tell.
+    The first round is watched only where packets arrive. What did not come there was lost somewhere; where,
+    the confirmation will tell.
     """
     made = seen.sent[flow.number] & attempts
     through = seen.passed(flow, made)
@@ -46,12 +46,13 @@ def first_look(seen: Observations, flow: Flow, attempts: int) -> tuple[Fates, in
     if not through:
         return (), missed
     answer = Answer.ACCEPT if flow.protocol is Protocol.TCP else Answer.NONE
-    return _arrived(answer, through.bit_count()), missed
+    where = Seen.AT_INTERFACE if flow.forwarded else Seen.AT_SOCKET
+    return _arrived(where, answer, through.bit_count()), missed
 
 
 @cache
-def _arrived(answer: Answer, count: int) -> Fates:
-    return ((Fate(Seen.AT_SOCKET, answer), count),)
+def _arrived(where: Seen, answer: Answer, count: int) -> Fates:
+    return ((Fate(where, answer), count),)
 
 
 def fates(seen: Observations, flow: Flow, attempts: int, heard: int) -> Fates:

@@ -18,8 +18,8 @@ from netprobe.probes import Probe
 
 Kind = tuple[frozenset[Role], frozenset[Family]]
 Pair = tuple[str, str]
-Differ = Callable[[str, str, str, str], bool]
-"""Whether two hosts, each a name and an address, are in different subnets."""
+Where = Callable[[str, str, str, str], bool]
+"""Whether something is needed between two hosts, each a name and an address: their subnets decide."""
 
 _IMPOSSIBLE: Final = -1
 
@@ -35,13 +35,13 @@ class Want(msgspec.Struct, frozen=True):
     """
     Probes of which a mode needs every flow that the families of two hosts allow, and at least one.
 
-    `alike` are the probes, each with the number of its flows for a pair and family. With `differ` the hosts
+    `alike` are the probes, each with the number of its flows for a pair and family. With `where` the hosts
     need them only where it says so. `probed` is how many flows of these probes there were, `needed` how many
     of them were needed, `pairs` between whom they were.
     """
 
     alike: tuple[tuple[Probe, int], ...]
-    differ: Differ | None
+    where: Where | None
     probed: int
     needed: int
     pairs: Callable[[], set[Pair]]
@@ -76,7 +76,7 @@ class Gaps:
         for number, want in enumerate(self._wants):
             flows, impossible = self._count(number)
             if flows > want.probed:
-                needed = flows if want.differ is None else self._where_different(number)
+                needed = flows if want.where is None else self._where_needed(number)
                 self.not_probed += max(0, needed - want.needed)
             self.impossible += impossible
             if impossible:
@@ -107,7 +107,7 @@ class Gaps:
             return wants
         for number in wants:
             is_probed = (src, dst) in self._pairs[number]
-            if not is_probed and self._different(number, self._hosts[src], self._hosts[dst]):
+            if not is_probed and self._is_needed(number, self._hosts[src], self._hosts[dst]):
                 return Gap.NOT_PROBED
         return None
 
@@ -119,7 +119,7 @@ class Gaps:
         numbers = range(len(self._wants))
         return frozenset(
             (
-                self._wants[number].differ is None,
+                self._wants[number].where,
                 frozenset(self._pairs[number]),
                 tuple(
                     min(1, self._between(number, source, destination))
@@ -171,8 +171,8 @@ class Gaps:
                 impossible += pairs * (each == _IMPOSSIBLE)
         return flows, impossible
 
-    def _where_different(self, number: int) -> int:
-        """How many flows are needed where only different subnets need them."""
+    def _where_needed(self, number: int) -> int:
+        """How many flows are needed where not all pairs need them."""
         want, needed = self._wants[number], 0
         for probe, flows in want.alike:
             for family in probe.families:
@@ -185,15 +185,15 @@ class Gaps:
                 for src, here, roles in ends:
                     if probe.between[0] in roles:
                         needed += flows * sum(
-                            dst != src and (want.differ is None or want.differ(src, here, dst, there))
+                            dst != src and (want.where is None or want.where(src, here, dst, there))
                             for dst, there, _roles in destinations
                         )
         return needed
 
-    def _different(self, number: int, src: Host, dst: Host) -> bool:
+    def _is_needed(self, number: int, src: Host, dst: Host) -> bool:
         want = self._wants[number]
-        return want.differ is None or any(
-            want.differ(src.name, here, dst.name, there)
+        return want.where is None or any(
+            want.where(src.name, here, dst.name, there)
             for probe, _flows in want.alike
             for family in probe.families
             if (here := src.address(family)) and (there := dst.address(family))

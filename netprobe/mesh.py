@@ -5,10 +5,23 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Final
 
+import msgspec
+
 from netprobe.model import Family, Host, Inventory
-from netprobe.probes import Probe
+from netprobe.probes import Probe, registry
 
 BOTH_FAMILIES: Final = tuple(Family)
+
+
+def probes(inventory: Inventory) -> dict[str, Probe]:
+    """Every known probe as far as an inventory lets it be sent: a pod's in the families of `pod_cidr`."""
+    found = {}
+    for name, probe in registry().items():
+        if not probe.forwarded:
+            found[name] = probe
+        elif has := tuple(family for family in probe.families if inventory.pod_address(family)):
+            found[name] = msgspec.structs.replace(probe, families=has)
+    return found
 
 
 def ports(probe: Probe, inventory: Inventory) -> Sequence[int | None]:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import enum
 from functools import cache, total_ordering
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import Final
 
 import msgspec
@@ -99,17 +99,40 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
         return next((a for a in self.addresses if Family.of(a) is family), None)
 
 
+MIN_NETWORK: Final = 4
+"""Addresses of a range at least: its first and its last one are none to send from."""
+
+
 class Inventory(msgspec.Struct, frozen=True, kw_only=True):
-    """What the user asked for: hosts, and which probes, modes and ports (None, absent: the defaults)."""
+    """
+    What the user asked for: hosts, and which probes, modes and ports (None, absent: the defaults).
+
+    `pod_cidr` are the ranges of the pods' addresses, at most one of each family.
+    """
 
     hosts: tuple[Host, ...]
     probes: tuple[str, ...] | None = None
     modes: tuple[str, ...] | None = None
     ports: dict[str, tuple[int, ...]] = {}
+    pod_cidr: tuple[str, ...] = ()
+
+    def pod_address(self, family: Family) -> str:
+        """
+        The address that stands for a pod's: the last but one of the family's range, "" where it has none.
+
+        Whoever hands out addresses begins at the low end; the last one may be a broadcast address.
+        """
+        networks = map(ip_network, self.pod_cidr)
+        version = 4 if family is Family.IPV4 else 6
+        return next((str(network[-2]) for network in networks if network.version == version), "")
 
 
-class Flow(msgspec.Struct, frozen=True, gc=False):
-    """One probe x one family x one port x one ordered pair of hosts. `number` is what the tags carry."""
+class Flow(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """
+    One probe x one family x one port x one ordered pair of hosts. `number` is what the tags carry.
+
+    `pod_address` is the source address that the packets bear, where that is a pod's and not the host's own.
+    """
 
     number: int
     probe: str
@@ -120,6 +143,17 @@ class Flow(msgspec.Struct, frozen=True, gc=False):
     src_address: str
     dst: str
     dst_address: str
+    pod_address: str = ""
+
+    @property
+    def forwarded(self) -> bool:
+        """Whether its packets are such as both hosts forward: no rule about their own traffic judges them."""
+        return bool(self.pod_address)
+
+    @property
+    def bears(self) -> str:
+        """The source address that its packets bear."""
+        return self.pod_address or self.src_address
 
 
 class Verdict(Symbol):
@@ -272,11 +306,13 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     fates of the burst that follows a miss, with all points of the way watched. `output` are the fates of the
     separate sends through the source's own OUTPUT chain, for flows whose arrivals are judged on packets
     injected below it. `astray` counts the packets that another host of the run got instead. `state` says
-    which state could have let the packets through, "" for none. `counter` is the kernel's counter that grew
-    by each of the packets that were lost inside a host.
+    which state could have let the packets through, "" for none. Packets that are `forwarded` by both hosts
+    have arrived where the destination's firewall begins. `counter` is the kernel's counter that grew by each
+    of the packets that were lost inside a host.
     """
 
     protocol: Protocol
+    forwarded: bool = False
     untested: str = ""
     first: Fates = ()
     missed: int = 0

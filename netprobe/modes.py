@@ -9,13 +9,15 @@ disagree.
 
 A run may know less than a mode needs: some of the flows were left out on purpose, or two hosts have no
 addresses with which they could exist. These are its gaps, and a mode with a gap is never "usable as it is".
+Optional needs, for which an inventory may have no addresses, are no gaps where it has none: the mode is then
+"usable as far as probed".
 """
 
 from __future__ import annotations
 
 import enum
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache, partial
 from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
 from types import MappingProxyType
@@ -24,9 +26,9 @@ from typing import Final
 import msgspec
 
 from netprobe import mesh
-from netprobe.gaps import Gap, Gaps, Want
-from netprobe.model import Cell, Flow, Run, Verdict, severity
-from netprobe.probes import Probe, registry
+from netprobe.gaps import Gap, Gaps, Want, Where
+from netprobe.model import Cell, Flow, Inventory, Run, Verdict, severity
+from netprobe.probes import Probe
 
 
 class When(enum.Enum):
@@ -34,13 +36,19 @@ class When(enum.Enum):
 
     ALWAYS = "always"
     DIFFERENT_SUBNETS = "different-subnets"
+    SAME_SUBNET = "same-subnet"
 
 
 class Need(msgspec.Struct, frozen=True):
-    """A probe that a mode needs; the probe itself knows between which roles."""
+    """
+    A probe that a mode needs; the probe itself knows between which roles.
+
+    An `optional` one is none where the inventory has no addresses to send the probe from.
+    """
 
     probe: str
     when: When = When.ALWAYS
+    optional: bool = False
 
 
 class Mode(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,6 +68,7 @@ class Mode(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _PAGE: Final = "Calico 3.28 system requirements, network requirements"
+_POD_ROUTE_INSIDE: Final = Need("pod-route", When.SAME_SUBNET, optional=True)
 
 MODES: Final[Mapping[str, Mode]] = MappingProxyType(
     {
@@ -68,7 +77,7 @@ MODES: Final[Mapping[str, Mode]] = MappingProxyType(
             Mode(
                 name="none",
                 summary="BGP between all nodes, no encapsulation",
-                needs=(Need("bgp"),),
+                needs=(Need("bgp"), Need("pod-route", optional=True)),
                 source=f"{_PAGE}: Calico networking (BGP)",
             ),
             Mode(
@@ -80,7 +89,7 @@ MODES: Final[Mapping[str, Mode]] = MappingProxyType(
             Mode(
                 name="ipip-crosssubnet",
                 summary="BGP between all nodes, IP-in-IP between subnets",
-                needs=(Need("bgp"), Need("ipip", When.DIFFERENT_SUBNETS)),
+                needs=(Need("bgp"), Need("ipip", When.DIFFERENT_SUBNETS), _POD_ROUTE_INSIDE),
                 source=f"{_PAGE}: IP-in-IP enabled; ipipMode: CrossSubnet",
             ),
             # Felix programs the routes of its VXLAN pools itself, those inside a subnet too: no BGP.
@@ -92,8 +101,8 @@ MODES: Final[Mapping[str, Mode]] = MappingProxyType(
             ),
             Mode(
                 name="vxlan-crosssubnet",
-                summary="VXLAN between subnets, nothing inside one",
-                needs=(Need("vxlan", When.DIFFERENT_SUBNETS),),
+                summary="VXLAN between subnets, no encapsulation inside one",
+                needs=(Need("vxlan", When.DIFFERENT_SUBNETS), _POD_ROUTE_INSIDE),
                 source=f"{_PAGE}: VXLAN enabled; vxlanMode: CrossSubnet",
             ),
             Mode(
@@ -177,12 +186,13 @@ class ModeResult(msgspec.Struct, frozen=True, kw_only=True):
     What a run means for a mode; `counts` has one entry for each verdict among its required flows.
 
     `missing` are the mode's probes of which no flow was probed at all: nothing can be said then but what is
-    blocked already.
+    blocked already. `left_out` are its optional ones that the inventory has no addresses for.
     """
 
     matrix: Matrix
     counts: Mapping[Verdict, int]
     missing: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     @property
     def mode(self) -> Mode:
@@ -238,13 +248,16 @@ class _Subnets:
         self._address = cache(ip_address)
         self._homes: dict[tuple[str, str], list[tuple[int, int, int]]] = {}
 
-    def differ(self, flow: Flow) -> bool:
-        """Whether the two ends of a flow need a route between them; an unknown network counts as another."""
-        return self.are_different(flow.src, flow.src_address, flow.dst, flow.dst_address)
+    def where(self, when: When) -> Where | None:
+        """Between which hosts that is, each a name and an address; None for all."""
+        return {When.DIFFERENT_SUBNETS: self._differ, When.SAME_SUBNET: self._share}.get(when)
 
-    def are_different(self, src: str, here: str, dst: str, there: str) -> bool:
-        """The same of two hosts between which there may be no flow, each a name and an address."""
-        return not (self._reaches(src, here, there) and self._reaches(dst, there, here))
+    def _differ(self, src: str, here: str, dst: str, there: str) -> bool:
+        """Whether two hosts need a route between them; an unknown network counts as another."""
+        return not self._share(src, here, dst, there)
+
+    def _share(self, src: str, here: str, dst: str, there: str) -> bool:
+        return self._reaches(src, here, there) and self._reaches(dst, there, here)
 
     def _reaches(self, host: str, own: str, other: str) -> bool:
         there = self._address(other)
@@ -272,6 +285,12 @@ def _interface(text: str) -> IPv4Interface | IPv6Interface | None:
         return None
 
 
+def needs(mode: Mode, inventory: Inventory) -> tuple[Need, ...]:
+    """What a mode needs in an inventory: all but the optional ones that it has no addresses for."""
+    known = mesh.probes(inventory)
+    return tuple(need for need in mode.needs if need.probe in known or not need.optional)
+
+
 def evaluate(run: Run, probes: Mapping[str, Probe] | None = None) -> list[ModeResult]:
     """
     The result of every mode in question, in the order of `MODES`.
@@ -279,14 +298,14 @@ def evaluate(run: Run, probes: Mapping[str, Probe] | None = None) -> list[ModeRe
     In question are the modes that the inventory names; where it names none, those of which every probe was
     run. `probes` are the known probes (default: all that are installed).
     """
-    known = registry() if probes is None else probes
+    known = mesh.probes(run.inventory) if probes is None else probes
     required = _required_by_probe(run, known)
     judge = _Judge(run, known, required)
     asked = run.inventory.modes
     return [
         judge.result(mode)
         for mode in MODES.values()
-        if (mode.name in asked if asked is not None else not _missing(mode, required))
+        if (mode.name in asked if asked is not None else not judge.missing(mode))
     ]
 
 
@@ -311,7 +330,7 @@ def required_flows(
     judged = {need.probe for result in results for need in result.mode.needs}
     explicit = set(run.inventory.probes or ()) - judged
     if explicit:
-        by_probe = _required_by_probe(run, registry() if probes is None else probes)
+        by_probe = _required_by_probe(run, mesh.probes(run.inventory) if probes is None else probes)
         needed.update(
             {flow.cells[0].flow.number: flow for name in explicit for flow in by_probe.get(name, ())}
         )
@@ -376,12 +395,6 @@ def _best(verdicts: list[Verdict]) -> Verdict:
     return min(verdicts, key=severity)
 
 
-def _missing(mode: Mode, required: Mapping[str, object]) -> tuple[str, ...]:
-    """The probes for lack of which a mode cannot be judged."""
-    missing = tuple(need.probe for need in mode.needs if need.probe not in required)
-    return () if mode.any_need and len(missing) < len(mode.needs) else missing
-
-
 class _Judge:
     """Makes the results of all modes of a run."""
 
@@ -393,6 +406,12 @@ class _Judge:
         self._required = required
         self._subnets = _Subnets(run)
 
+    def missing(self, mode: Mode) -> tuple[str, ...]:
+        """The probes for lack of which a mode cannot be judged."""
+        found = needs(mode, self._inventory)
+        missing = tuple(need.probe for need in found if need.probe not in self._required)
+        return () if mode.any_need and len(missing) < len(found) else missing
+
     def result(self, mode: Mode) -> ModeResult:
         """The result of one mode."""
         behind: dict[tuple[str, str], list[RequiredFlow]] = {}
@@ -400,8 +419,8 @@ class _Judge:
         needed: Counter[Need] = Counter()
         sources: set[str] = set()
         destinations: set[str] = set()
-        for need in mode.needs:
-            is_needed = _always if need.when is When.ALWAYS else self._subnets.differ
+        for need in needs(mode, self._inventory):
+            is_needed = _of_flows(self._subnets.where(need.when))
             for required_flow in self._required.get(need.probe, ()):
                 flow = required_flow.cells[0].flow
                 sources.add(flow.src)
@@ -428,22 +447,23 @@ class _Judge:
         return ModeResult(
             matrix=matrix,
             counts={verdict: counts[verdict] for verdict in Verdict if counts[verdict]},
-            missing=_missing(mode, self._required),
+            missing=self.missing(mode),
+            left_out=tuple(need.probe for need in mode.needs if need not in needs(mode, self._inventory)),
         )
 
     def _wants(self, mode: Mode, needed: Mapping[Need, int]) -> Iterator[Want]:
         """What the mode needs: of each probe something, or of all together."""
-        for needs in [mode.needs] if mode.any_need else [(need,) for need in mode.needs]:
+        every = needs(mode, self._inventory)
+        for some in [every] if mode.any_need else [(need,) for need in every]:
             known = tuple(
-                (probe, self._flows(probe)) for need in needs if (probe := self._probes.get(need.probe))
+                (probe, self._flows(probe)) for need in some if (probe := self._probes.get(need.probe))
             )
-            is_always = needs[0].when is When.ALWAYS
             yield Want(
                 alike=known,
-                differ=None if is_always else self._subnets.are_different,
-                probed=sum(len(self._required.get(need.probe, ())) for need in needs),
-                needed=sum(needed[need] for need in needs),
-                pairs=partial(self._pairs, needs),
+                where=self._subnets.where(some[0].when),
+                probed=sum(len(self._required.get(need.probe, ())) for need in some),
+                needed=sum(needed[need] for need in some),
+                pairs=partial(self._pairs, some),
             )
 
     def _flows(self, probe: Probe) -> int:
@@ -460,5 +480,8 @@ class _Judge:
         }
 
 
-def _always(_flow: Flow) -> bool:
-    return True
+def _of_flows(where: Where | None) -> Callable[[Flow], bool]:
+    """The same as a question about a flow."""
+    if where is None:
+        return lambda _flow: True
+    return lambda flow: where(flow.src, flow.src_address, flow.dst, flow.dst_address)

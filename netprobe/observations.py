@@ -65,7 +65,8 @@ class Observations:
     Everything that was seen of a run's flows.
 
     A host is heard about the flows that end at it, and there only about what its end can see; anything else
-    that it says is no evidence.
+    that it says is no evidence. Packets have arrived at the destination's socket, behind its firewall, or
+    where they are such as it forwards, at its interface.
 
     `sent` has the attempts handed to the kernel; `errors` those that it refused, by errno's name. `nat` is
     the source address that a flow arrived with where that is not its own, `redirected` the port that it
@@ -131,7 +132,7 @@ class Observations:
             for number in numbers:
                 if self._ends(number, host):
                     flow = self._flows[number]
-                    if flow.src_address != address:
+                    if flow.bears != address:
                         self.nat[number] = address
                     if flow.port not in (port, None):
                         self.redirected[number] = port
@@ -200,9 +201,13 @@ class Observations:
             mask |= refused
         return mask
 
+    def arrivals(self, flow: Flow) -> int:
+        """The attempts of a flow that arrived."""
+        return self.at(INTERFACE if flow.forwarded else SOCKET, Kind.PROBE)[flow.number]
+
     def passed(self, flow: Flow, attempts: int) -> int:
         """Those of the attempts that got through, and for TCP back."""
-        through = attempts & self.at(SOCKET, Kind.PROBE)[flow.number]
+        through = attempts & self.arrivals(flow)
         if through and flow.protocol is Protocol.TCP:
             through &= self.at(SOCKET, Kind.ACCEPT)[flow.number]
         return through
@@ -221,13 +226,13 @@ class Observations:
 
     def missing(self, flows: Iterable[Flow], attempts: int) -> list[Flow]:
         """The flows of which some of these attempts that were made did not get through, or none was made."""
-        sent, arrived = self.sent, self.at(SOCKET, Kind.PROBE)
+        sent, arrived, forwarded = self.sent, self.at(SOCKET, Kind.PROBE), self.at(INTERFACE, Kind.PROBE)
         accepted, tcp = self.at(SOCKET, Kind.ACCEPT), Protocol.TCP
         found = []
         for flow in flows:
             number = flow.number
             made = sent[number] & attempts
-            through = made & arrived[number]
+            through = made & (forwarded if flow.pod_address else arrived)[number]
             if flow.protocol is tcp:
                 through &= accepted[number]
             if through != made or not made:

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from netprobe import mesh, modes
 from netprobe.attempts import FIRST, FRESH_PORT, OUTPUT, Attempts
 from netprobe.model import Family, Flow, Inventory, Protocol, Settings
-from netprobe.probes import Probe, registry
+from netprobe.probes import Probe
 from netprobe.template import MAX_FLOWS
 
 __all__ = ["FirstLook", "Settings", "Share", "first_look", "flows", "probes", "shares", "usual_count"]
@@ -20,8 +20,12 @@ SESSION_PACKETS: Final = 8
 
 
 def probes(inventory: Inventory) -> list[Probe]:
-    """The probes that an inventory asks for: those it names, or else those its modes need, or else all."""
-    known = registry()
+    """
+    The probes that an inventory asks for: those it names, or else those its modes need, or else all.
+
+    A probe that the inventory has no address for is none of them, and has no family that it lacks one of.
+    """
+    known = mesh.probes(inventory)
     if inventory.probes is not None:
         wanted = set(inventory.probes)
     elif inventory.modes is not None:
@@ -136,6 +140,7 @@ def flows(inventory: Inventory, settings: Settings | None = None) -> list[Flow]:
                             src_address=src,
                             dst=destination.name,
                             dst_address=dst,
+                            pod_address=inventory.pod_address(family) if probe.forwarded else "",
                         )
                     )
     return found

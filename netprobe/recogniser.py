@@ -23,7 +23,7 @@ class Recogniser:
         self._flows = flows
         self._by_addresses: dict[tuple[int, str, str, int | None], list[Flow]] = defaultdict(list)
         for flow in flows:
-            self._by_addresses[flow.protocol, flow.src_address, flow.dst_address, flow.port].append(flow)
+            self._by_addresses[flow.protocol, flow.bears, flow.dst_address, flow.port].append(flow)
 
     def find(self, quote: Quote) -> tuple[Flow, int] | None:
         """The flow of a quoted packet and its attempts (as a mask), None where it is not ours."""
@@ -50,7 +50,7 @@ class Recogniser:
         if number >> ATTEMPT_BITS >= len(self._flows):
             return None
         flow = self._flows[number >> ATTEMPT_BITS]
-        addresses = {flow.src_address, flow.dst_address}
+        addresses = {flow.bears, flow.dst_address}
         # With NAT on the way one of the two addresses may be another, not both.
         if not {quote.source, quote.destination} & addresses:
             return None

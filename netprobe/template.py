@@ -9,6 +9,7 @@ addresses of the outer IP header, without knowing what the packet is.
 from __future__ import annotations
 
 import secrets
+from ipaddress import ip_address
 from typing import Final
 
 import msgspec
@@ -19,6 +20,8 @@ ATTEMPT_BITS: Final = 6
 """Low bits of a tag that number the attempts of one flow; the bits above carry the flow number."""
 
 MAX_FLOWS: Final = 1 << (32 - ATTEMPT_BITS)
+
+_SOURCE_AT: Final = {4: 12, 6: 8}  # RFC 791 §3.1, RFC 8200 §3
 
 
 class Key(msgspec.Struct, frozen=True):
@@ -78,8 +81,9 @@ class Template(msgspec.Struct, frozen=True, kw_only=True):
 
     `tags` are where the 32-bit tag, plus `plus`, goes, `idents` where its low 16 bits go (the IPv4
     identification, so that a router that quotes only 8 bytes of payload still names the flow), `source_port`
-    where the source port goes unless it is fixed. A payload (`network=False`) has no addresses and no
-    checksums. `pad` zero bytes follow the data.
+    where the source port goes unless it is fixed. With `keeps_source` the packet's source address stays as
+    it is, whoever sends it. A payload (`network=False`) has no addresses and no checksums. `pad` zero bytes
+    follow the data.
     """
 
     data: bytes
@@ -90,6 +94,14 @@ class Template(msgspec.Struct, frozen=True, kw_only=True):
     idents: tuple[int, ...] = ()
     source_port: int | None = None
     checksums: tuple[Checksum, ...] = ()
+    keeps_source: bool = False
+
+    def bearing(self, source: str) -> Template:
+        """The same packet with a source address that is not its sender's."""
+        address = ip_address(source)
+        at = _SOURCE_AT[address.version]
+        data = self.data[:at] + address.packed + self.data[at + len(address.packed) :]
+        return msgspec.structs.replace(self, data=data, keeps_source=True)
 
 
 class Shape(msgspec.Struct, frozen=True):

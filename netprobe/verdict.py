@@ -1,8 +1,9 @@
 """
 Evidence to verdict: pure tables, no I/O, no clock.
 
-Every probe packet has a fate: how far it was seen, and what came back how far. Two tables give each fate an
-outcome, one for datagrams (which nobody answers) and one for TCP. The outcomes of all packets of a flow make
+Every probe packet has a fate: how far it was seen, and what came back how far. Tables give each fate an
+outcome: one for datagrams (which nobody answers), one for those that both hosts would forward (which have
+arrived in front of the destination's firewall), and one for TCP. The outcomes of all packets of a flow make
 its verdict: one that passed is proof that the network can; some passed and some lost is `degraded`; none
 passed is blocked where the furthest of them was lost, because all that comes before let at least one through.
 
@@ -67,6 +68,9 @@ DATAGRAM: Final[Mapping[Seen, Outcome]] = MappingProxyType(
     }
 )
 """Probes that nobody answers: UDP and IP protocol 4."""
+
+FORWARDED: Final[Mapping[Seen, Outcome]] = MappingProxyType({**DATAGRAM, Seen.AT_INTERFACE: _OPEN})
+"""The same, where both hosts forward such packets: what they do with their own traffic does not count."""
 
 
 def _tcp_table() -> dict[tuple[Seen, Answer], Outcome]:
@@ -133,9 +137,12 @@ _TELLING: Final = {
 }
 
 
-def outcome(protocol: Protocol, fate: Fate) -> Outcome:
+def outcome(protocol: Protocol, fate: Fate, *, forwarded: bool = False) -> Outcome:
     """What one fate means."""
-    found = TCP[fate.seen, fate.answer] if protocol is Protocol.TCP else DATAGRAM[fate.seen]
+    if protocol is Protocol.TCP:
+        found = TCP[fate.seen, fate.answer]
+    else:
+        found = (FORWARDED if forwarded else DATAGRAM)[fate.seen]
     if found.verdict is Verdict.FILTERED:
         return Outcome(SPOKEN[fate.word], found.segment)
     return found
@@ -183,8 +190,8 @@ def _probes(evidence: Evidence) -> tuple[Outcome, bool]:
 
 def _arrivals(evidence: Evidence) -> tuple[Outcome, bool]:
     """The outcome of the packets whose arrival counts."""
-    first = _outcomes(evidence.protocol, evidence.first)
-    confirm = _outcomes(evidence.protocol, evidence.confirm)
+    first = _outcomes(evidence.protocol, evidence.first, forwarded=evidence.forwarded)
+    confirm = _outcomes(evidence.protocol, evidence.confirm, forwarded=evidence.forwarded)
     again = _combine(confirm)
     if again is not None and again.verdict is Verdict.DEGRADED and _is_rare(confirm):
         again = _OPEN
@@ -223,10 +230,10 @@ def _leaving(evidence: Evidence) -> Counter[Outcome]:
     return outcomes
 
 
-def _outcomes(protocol: Protocol, fates: Fates) -> Counter[Outcome]:
+def _outcomes(protocol: Protocol, fates: Fates, *, forwarded: bool = False) -> Counter[Outcome]:
     outcomes: Counter[Outcome] = Counter()
     for fate, count in fates:
-        outcomes[outcome(protocol, fate)] += count
+        outcomes[outcome(protocol, fate, forwarded=forwarded)] += count
     return outcomes
 
 

@@ -48,13 +48,15 @@ class Tap(msgspec.Struct, omit_defaults=True):
     """
     A socket to open: `packet` (AF_PACKET), `raw` (a raw IP socket) or `keep` (AF_PACKET, packets kept whole).
 
-    `arriving` is for AF_PACKET sockets that need no leaving packets.
+    `arriving` is for AF_PACKET sockets that need no leaving packets, `awaited` for those whose packets
+    `Collect` waits for, as it does for those of all raw sockets.
     """
 
     kind: str
     point: str
     filter: list[Instruction]
     arriving: bool = False
+    awaited: bool = False
     version: int = 0
     protocol: int = 0
 
@@ -232,7 +234,7 @@ class Counters(msgspec.Struct):
 
 
 class Collect(msgspec.Struct):
-    """Tell what was seen, once `expect` packets have come to sockets, or after `within` seconds."""
+    """Tell what was seen, once `expect` packets have come where they are awaited, or after a time (s)."""
 
     expect: int = 0
     within: float = 0

@@ -366,6 +366,7 @@ NEEDED: Final = {
     "flannel-probe": 8 + 8 + 14 + 20 + 8 + 8 + 4,
     "wireguard-probe": 8 + 4 + 4 + 8,
     "wireguard-v6-probe": 8 + 4 + 4 + 8,
+    "pod-route-probe": 8 + 4 + 8,
 }
 OF_TLS: Final = 20 + 12 + 5 + 4 + 2 + 4 + 8
 OF_TCP: Final = {

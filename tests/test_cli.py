@@ -754,6 +754,21 @@ flannel  udp         ipv4        8472, 8473  4
     )
 
 
+def test_check_says_whose_address_packets_of_pods_bear(
+    hosts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """
+    Whoever runs a cluster can look whether a pod has it.
+    """
+    hosts.write_text(f"{hosts.read_text()}modes: [none]\npod_cidr: 10.244.0.0/16\n")
+
+    assert 0 == app.status_of(["inventory", "check", str(hosts)])
+    _hosts, probes, said, cost = capsys.readouterr().out.split("\n\n")
+    assert ["pod-route", "udp", "ipv4", "9", "2"] == probes.splitlines()[-1].split()
+    assert "pod-route sends as if from 10.244.255.254" == said
+    assert cost.startswith("2 hosts, 4 flows: 18 probe packets, ")
+
+
 def test_the_estimate_follows_count_rate_and_depth() -> None:
     """
     Packets are those of all flows, one for each that a session follows; seconds follow the busiest host.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Final
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,7 +43,8 @@ from netprobe.verdict import judge
 A, B, ROUTER = "10.0.0.1", "10.0.0.2", "192.0.2.1"
 TCP: Final = Flow(0, "bgp", Family.IPV4, Protocol.TCP, 179, "a", A, "b", B)
 UDP: Final = Flow(1, "vxlan", Family.IPV4, Protocol.UDP, 4789, "a", A, "b", B)
-FLOWS: Final = (TCP, UDP)
+POD: Final = msgspec.structs.replace(UDP, number=2, probe="pod-route", pod_address="10.244.255.254")
+FLOWS: Final = (TCP, UDP, POD)
 
 PROBE, ACCEPT, RST, RESET = Kind.PROBE, Kind.ACCEPT, Kind.RST, Kind.RESET
 Sighting = tuple[str, str, Kind]
@@ -81,6 +83,7 @@ def judgement(flow: Flow, seen: Observations) -> Judgement:
     return judge(
         Evidence(
             protocol=flow.protocol,
+            forwarded=flow.forwarded,
             first=first,
             missed=missed,
             confirm=fates(seen, flow, BURST.mask, ARRIVALS_MASK),
@@ -526,3 +529,34 @@ def test_a_firewall_that_drops_the_application_is_found_by_its_payload() -> None
     found = judge(Evidence(protocol=Protocol.TCP, first=first, missed=missed, session=session))
 
     assert (Verdict.FILTERED, Segment.PATH) == (found.verdict, found.segment)
+
+
+@pytest.mark.parametrize(
+    ("steps", "verdict", "segment"),
+    [
+        (0, Verdict.FILTERED, Segment.SOURCE_EGRESS),
+        (1, Verdict.FILTERED, Segment.PATH),
+        (2, Verdict.OPEN, None),
+    ],
+)
+def test_what_hosts_forward_is_open_where_it_comes_to_the_destinations_interface(
+    steps: int, verdict: Verdict, segment: Segment | None
+) -> None:
+    """
+    No rule of either host about its own traffic is asked; the same datagram of its own would be filtered.
+    """
+    found = judgement(POD, seen_of(POD, *GOES[:steps]))
+
+    assert (verdict, segment) == (found.verdict, found.segment)
+    assert Verdict.FILTERED is judgement(UDP, seen_of(UDP, *GOES[:steps])).verdict
+
+
+def test_the_first_look_at_what_hosts_forward_is_at_the_interface() -> None:
+    """
+    What came there in the first round is evidence as it is.
+    """
+    seen = Observations(FLOWS)
+    seen.sent[POD.number] = FIRST.mask
+    seen.saw("b", INTERFACE, PROBE, [(POD.number, FIRST.mask & ~0b1)])
+
+    assert (((Fate(Seen.AT_INTERFACE), 7),), 1) == first_look(seen, POD, FIRST.mask)

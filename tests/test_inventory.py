@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netprobe import transports
+from netprobe import mesh, transports
 from netprobe.inventory import InventoryError, document, dump, load, loads, narrow
 from netprobe.inventory.narrow import mode_obstacle
 from netprobe.inventory.schema import CONNECTIONS, ConnectionEntry
@@ -223,11 +223,11 @@ ONE_LINE = {
     ),
     "a key that is a number": (
         TWO + "5: x\n",
-        "i.yaml:4: 5: unknown key; expected one of hosts, defaults, probes, modes, ports",
+        "i.yaml:4: 5: unknown key; expected one of hosts, defaults, probes, modes, ports, pod_cidr",
     ),
     "a key that would break the line": (
         TWO + '"a\\nb": x\n',
-        'i.yaml:4: "a\\nb": unknown key; expected one of hosts, defaults, probes, modes, ports',
+        'i.yaml:4: "a\\nb": unknown key; expected one of hosts, defaults, probes, modes, ports, pod_cidr',
     ),
     "a key that is a list": (TWO + "? [a]\n: b\n", "i.yaml:4: expected a key, got a list"),
     "a duplicate key": (
@@ -513,6 +513,52 @@ ONE_LINE = {
             "quote an address that begins or ends with a colon"
         ),
     ),
+    "a range of pods with bits behind its prefix": (
+        TWO + "pod_cidr: 10.244.0.1/16\n",
+        'i.yaml:4: pod_cidr: "10.244.0.1/16" has bits set behind its prefix; write 10.244.0.0/16',
+    ),
+    "a range of pods that is an address": (
+        TWO + "pod_cidr: [10.244.0.0]\n",
+        ('i.yaml:4: pod_cidr[0]: expected a network, as 10.244.0.0/16 or fd00:10:244::/56, got "10.244.0.0"'),
+    ),
+    "a range of pods that is a word": (
+        TWO + "pod_cidr: default\n",
+        'i.yaml:4: pod_cidr: expected a network, as 10.244.0.0/16 or fd00:10:244::/56, got "default"',
+    ),
+    "a range of pods that is nothing": (
+        TWO + "pod_cidr:\n",
+        "i.yaml:4: pod_cidr: expected text, got nothing",
+    ),
+    "a range of pods without an address to send from": (
+        TWO + "pod_cidr: 10.244.0.2/31\n",
+        'i.yaml:4: pod_cidr: "10.244.0.2/31" has no address to send from; expected at least 4 addresses',
+    ),
+    "a range of pods that no network routes": (
+        TWO + 'pod_cidr: "fe80::/64"\n',
+        'i.yaml:4: pod_cidr: "fe80::/64" is a link-local address; write one that is routed',
+    ),
+    "a second range of pods of a family": (
+        TWO + "pod_cidr: [10.244.0.0/16, 10.245.0.0/16]\n",
+        "i.yaml:4: pod_cidr[1]: a second range of IPv4; expected one of each family",
+    ),
+    "a range of pods with a host in it": (
+        TWO + "pod_cidr: 10.0.0.0/16\n",
+        (
+            'i.yaml:4: pod_cidr: 10.0.0.0/16 has 10.0.0.1 in it, the address of "a"; '
+            "expected a range of addresses that only pods have"
+        ),
+    ),
+    "a range of pods of a family that no two nodes have": (
+        TWO + 'pod_cidr: "fd00:10:244::/56"\n',
+        "i.yaml:4: pod_cidr: no packet can be sent as if from there: no two such hosts have IPv6 addresses",
+    ),
+    "packets of pods without their range": (
+        TWO + "probes: [bgp, pod-route]\n",
+        (
+            'i.yaml:4: probes[1]: "pod-route" sends as if from pods, '
+            "and needs the range of their addresses: pod_cidr"
+        ),
+    ),
     "a syntax error": (
         TWO + "probes: [bgp\n",
         "i.yaml:5: not YAML: expected ',' or ']', but got '<stream end>'",
@@ -525,6 +571,34 @@ ONE_LINE = {
     "a control character": (TWO + "# \x07\n", "i.yaml:4: not YAML: it has the character U+0007"),
     "something that is not UTF-8": (TWO.encode() + b"# \xe9\n", "i.yaml:4: not UTF-8: byte 0xe9"),
 }
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("10.244.0.0/16", ("10.244.0.0/16",)),
+        ("[10.244.0.0/16]", ("10.244.0.0/16",)),
+        ("10.244.0.0/255.255.0.0", ("10.244.0.0/16",)),
+        ("10.244.0.0/30", ("10.244.0.0/30",)),
+        ("[10.244.0.0/16, FD00:10:244::0/56]", ("10.244.0.0/16", "fd00:10:244::/56")),
+    ],
+)
+def test_the_range_of_pods_is_one_network_or_one_of_each_family(
+    written: str, expected: tuple[str, ...]
+) -> None:
+    """
+    As YAML has it, with or without a list; it is kept as networks are usually written.
+    """
+    assert expected == loads(f"{TWO}pod_cidr: {written}\n").pod_cidr
+
+
+def test_an_address_that_is_not_probed_may_be_one_of_pods() -> None:
+    """
+    A host's second address of a family can be its tunnel's, which is one of the range.
+    """
+    text = hosts("{name: a, addresses: [10.0.0.1, 10.244.7.1]}", "{name: b, addresses: [10.0.0.2]}")
+
+    assert ("10.244.0.0/16",) == loads(text + "pod_cidr: 10.244.0.0/16\n").pod_cidr
 
 
 @pytest.mark.parametrize(("text", "expected"), ONE_LINE.values(), ids=ONE_LINE.keys())
@@ -806,6 +880,57 @@ def test_options_that_leave_nothing_are_refused(options: dict[str, list[str]], e
     assert expected == str(caught.value)
 
 
+RANGED = THREE + "pod_cidr: 10.244.0.0/16\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "expected"),
+    [
+        (
+            THREE,
+            {"probes": ["pod-route"]},
+            (
+                '--probe pod-route: "pod-route" sends as if from pods, '
+                "and needs the range of their addresses: pod_cidr"
+            ),
+        ),
+        (
+            RANGED,
+            {"probes": ["pod-route"], "families": [Family.IPV6]},
+            '--probe pod-route: "pod_cidr" is IPv4 only',
+        ),
+        (
+            RANGED,
+            {"modes": ["none"], "families": [Family.IPV6]},
+            '--mode none: "none" needs pod-route, and --family leaves only IPv6: pod_cidr is IPv4 only',
+        ),
+        (
+            RANGED,
+            {"modes": ["none"], "probes": ["bgp"]},
+            '--mode none: "none" needs pod-route, which --probe leaves out',
+        ),
+    ],
+)
+def test_packets_of_pods_that_were_asked_for_and_cannot_be_sent_are_refused(
+    text: str, options: dict[str, list[str]], expected: str
+) -> None:
+    """
+    For lack of a range, or of one of the family that was asked for.
+    """
+    with pytest.raises(InventoryError) as caught:
+        narrow(loads(text), **options)  # type: ignore[arg-type]
+
+    assert expected == str(caught.value)
+
+
+def test_a_mode_that_would_need_packets_of_pods_may_be_asked_for_without_a_range() -> None:
+    """
+    It is judged by what else it needs.
+    """
+    assert ("none",) == narrow(loads(THREE), modes=["none"], probes=["bgp"]).modes
+    assert ("none",) == narrow(loads(THREE), modes=["none"], families=[Family.IPV6]).modes
+
+
 SIX = hosts('{name: a, addresses: ["fd00::1"]}', '{name: b, addresses: ["fd00::2"]}')
 
 
@@ -1018,10 +1143,16 @@ def _inventories(draw: st.DrawFn) -> Inventory:
         )
         for number, name in enumerate(names, start=1)
     )
-    possible = [name for name, mode in MODES.items() if not mode_obstacle(mode, hosts)]
+    pod_cidr = draw(st.sampled_from([(), ("10.244.0.0/16",), ("10.244.0.0/16", "fd00:10:244::/56")]))
+    bare = Inventory(hosts=hosts, pod_cidr=pod_cidr)
+    # Without two nodes nothing can be sent as if from a pod.
+    if any(probe.forwarded and not mesh.count(probe, hosts) for probe in mesh.probes(bare).values()):
+        bare = Inventory(hosts=hosts)
+    possible = [name for name, mode in MODES.items() if not mode_obstacle(mode, bare)]
     return Inventory(
         hosts=hosts,
-        probes=draw(st.none() | _some(list(registry()))),
+        pod_cidr=bare.pod_cidr,
+        probes=draw(st.none() | _some(list(mesh.probes(bare)))),
         modes=draw(st.none() | _some(possible)) if possible else None,
         ports=draw(
             st.dictionaries(

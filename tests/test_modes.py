@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 import msgspec
 import pytest
@@ -37,18 +38,19 @@ def port(number: int, outcome: Outcome, src: str | None = None) -> Fault:
 
 
 def test_the_modes_need_what_the_requirements_page_says() -> None:
-    """Every row of the page is in a mode, and each mode needs exactly its rows."""
+    """Every row of the page is in a mode, and each mode needs its rows; without encapsulation also pods'."""
+    marks = {When.ALWAYS: "", When.DIFFERENT_SUBNETS: " between", When.SAME_SUBNET: " inside"}
     needs = {
-        name: {need.probe + ("" if need.when is When.ALWAYS else "*") for need in mode.needs}
+        name: {f"{need.probe}{'?' * need.optional}{marks[need.when]}" for need in mode.needs}
         for name, mode in MODES.items()
     }
 
     assert {
-        "none": {"bgp"},
+        "none": {"bgp", "pod-route?"},
         "ipip": {"bgp", "ipip"},
-        "ipip-crosssubnet": {"bgp", "ipip*"},
+        "ipip-crosssubnet": {"bgp", "ipip between", "pod-route? inside"},
         "vxlan": {"vxlan"},
-        "vxlan-crosssubnet": {"vxlan*"},
+        "vxlan-crosssubnet": {"vxlan between", "pod-route? inside"},
         "wireguard": {"wireguard", "wireguard-v6"},
         "flannel": {"flannel"},
         "typha": {"typha"},
@@ -140,6 +142,91 @@ def test_subnets_are_told_apart_by_family() -> None:
     whole = run(inventory("ab", dual=True), prefix=(24, 128))
 
     assert 2 == result(whole, "vxlan-crosssubnet").required
+
+
+RANGE: Final = ("10.244.0.0/16",)
+POD_LOST: Final = where(is_(probe="pod-route", src="a", dst="c"), FILTERED)
+
+
+def test_without_a_range_of_pods_the_modes_are_judged_without_them_and_say_so() -> None:
+    """No flow of theirs is required, none is a gap, and the exit status is that of the rest."""
+    some_run = run(inventory("abcd", 2))
+
+    for mode in ("none", "ipip-crosssubnet", "vxlan-crosssubnet"):
+        one = result(some_run, mode)
+        assert (True, 0, ("pod-route",), ()) == (one.usable, one.not_probed, one.left_out, one.missing)
+        assert not one.matrix.gaps
+    assert all(each.left_out == () for each in evaluate(some_run) if each.mode.name in ("ipip", "vxlan"))
+    assert 0 == exit_status(some_run)
+
+
+def test_with_a_range_of_pods_no_encapsulation_needs_them_carried_between_all_nodes() -> None:
+    """And a network that drops their packets is one in which the mode is not usable."""
+    asked = inventory("abcd", 2, pod_cidr=RANGE)
+
+    assert (True, 24, ()) == (
+        result(run(asked), "none").usable,
+        result(run(asked), "none").required,
+        result(run(asked), "none").left_out,
+    )
+    assert Verdict.FILTERED is result(run(asked, [POD_LOST]), "none").matrix.verdict("a", "c")
+    assert 1 == exit_status(run(asked, [POD_LOST]))
+
+
+@pytest.mark.parametrize(
+    ("mode", "required"), [("ipip-crosssubnet", 12 + 8 + 4), ("vxlan-crosssubnet", 8 + 4)]
+)
+def test_the_crosssubnet_modes_need_packets_of_pods_carried_inside_subnets_only(
+    mode: str, required: int
+) -> None:
+    """Between subnets they are encapsulated: what becomes of bare ones there does no harm."""
+    asked = inventory("abcd", 2, pod_cidr=RANGE)  # a and c, b and d
+    between = where(is_(probe="pod-route", src="a", dst="b"), FILTERED)
+
+    assert required == result(run(asked), mode).required
+    assert not result(run(asked, [POD_LOST]), mode).usable
+    assert result(run(asked, [between]), mode).usable
+    assert not result(run(asked, [between]), "none").usable
+
+
+def test_in_one_subnet_vxlan_crosssubnet_is_nothing_but_packets_of_pods() -> None:
+    """No flow of VXLAN is required, and every one of a pod."""
+    one = result(run(inventory(pod_cidr=RANGE), [where(is_(probe="vxlan"), FILTERED)]), "vxlan-crosssubnet")
+
+    assert (True, 6) == (one.usable, one.required)
+
+
+def test_packets_of_pods_that_were_left_out_though_there_is_a_range_are_a_gap() -> None:
+    """`--only a`: between b and d, in one subnet, nothing is known; between b and c nothing is needed."""
+    whole = run(inventory("abcd", 2, pod_cidr=RANGE))
+    one = result(
+        left(whole, lambda flow: "a" in (flow.src, flow.dst) or flow.probe == "vxlan"), "vxlan-crosssubnet"
+    )
+
+    assert (8 + 2, 2) == (one.required, one.not_probed)
+    assert Gap.NOT_PROBED is one.matrix.gap("b", "d")
+    assert one.matrix.gap("b", "c") is None
+
+
+def test_a_mode_whose_packets_of_pods_were_left_out_altogether_is_not_judged_unasked() -> None:
+    """As IP-in-IP's without its own packets; asked for by name it is not known."""
+    bare = run(inventory(pod_cidr=RANGE, probes=("bgp",)))
+    named = run(inventory(pod_cidr=RANGE, probes=("bgp",), modes=("none",)))
+
+    assert [] == evaluate(bare)
+    assert ("pod-route",) == result(named, "none").missing
+    assert 3 == exit_status(named)
+
+
+def test_what_lacks_flows_inside_subnets_and_what_lacks_those_between_have_not_the_same_gaps() -> None:
+    """They are drawn apart."""
+    whole = run(inventory("abcd", 2, pod_cidr=RANGE, modes=("vxlan-crosssubnet",)))
+
+    def lacking(probe: str) -> object:
+        some_run = left(whole, lambda flow: flow.probe != probe)
+        return result(some_run, "vxlan-crosssubnet").matrix.gaps.signature
+
+    assert lacking("pod-route") != lacking("vxlan")
 
 
 def test_one_open_port_of_the_api_server_is_enough() -> None:
@@ -294,9 +381,14 @@ def test_a_crosssubnet_mode_has_gaps_only_between_subnets() -> None:
         max_size=5,
     ),
     st.lists(st.sampled_from("abcde"), unique=True),
+    st.sampled_from([(), ("10.244.0.0/16",), ("fd00:10:244::/56",), ("10.244.0.0/16", "fd00:10:244::/56")]),
+    st.sampled_from([(32, 128), (24, 64), (24, 128)]),
 )
 def test_gaps_are_counted_as_they_would_be_listed(
-    kinds: list[tuple[list[Role], tuple[str, ...]]], only: list[str]
+    kinds: list[tuple[list[Role], tuple[str, ...]]],
+    only: list[str],
+    pod_cidr: tuple[str, ...],
+    prefix: tuple[int, int],
 ) -> None:
     """Whatever the hosts' roles and families, and whatever was left out."""
     some = Inventory(
@@ -311,8 +403,9 @@ def test_gaps_are_counted_as_they_would_be_listed(
             for number, (roles, has) in enumerate(kinds)
         ),
         modes=tuple(MODES),
+        pod_cidr=pod_cidr,
     )
-    whole = run(some, prefix=(32, 128))
+    whole = run(some, prefix=prefix)
     partly = left(whole, lambda flow: not only or flow.src in only or flow.dst in only)
 
     for all_of_it, one in zip(evaluate(whole), evaluate(partly), strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,6 +38,7 @@ UDP: Final = flow(1, Protocol.UDP)
 IPIP: Final = flow(2, Protocol.IPIP)
 BACK: Final = flow(3, Protocol.TCP, "b", "a")
 FLOWS: Final = (TCP, UDP, IPIP, BACK)
+POD: Final = msgspec.structs.replace(UDP, pod_address="10.244.255.254")
 
 FROM_SOURCE: Final = (Kind.PROBE, Kind.RESET, Kind.WITHDRAWAL, Kind.REQUEST)
 FROM_DESTINATION: Final = (Kind.ACCEPT, Kind.OURS, Kind.RST, Kind.ANSWER)
@@ -393,3 +395,31 @@ def test_every_attempt_that_was_made_passed_is_pending_or_is_known_to_be_lost(
     assert (passed != made & asked or not made & asked) == (one in seen.missing([one], asked))
     given_up = made & asked & ~passed & ~pending & ~(failed | OUTPUT_MASK)
     assert not given_up or refused & made & asked & ~passed
+
+
+def test_a_packet_that_hosts_forward_has_arrived_at_the_destinations_interface() -> None:
+    """
+    What came there is neither missing nor pending, whatever the destination does with it.
+    """
+    for one, through in ((POD, 0b011), (UDP, 0)):
+        seen = Observations([TCP, one])
+        seen.sent[one.number] = 0b111
+        seen.saw("b", INTERFACE, Kind.PROBE, [(one.number, 0b011)])
+
+        assert (through, 0b111 & ~through) == (seen.passed(one, 0b111), seen.pending(one, 0b111))
+        assert [one] == seen.missing([one], 0b111)
+        assert ([] if through else [one]) == seen.missing([one], 0b011)
+
+
+def test_a_packet_of_a_pod_that_arrives_with_its_address_was_not_translated() -> None:
+    """
+    It was where it arrives with any other, be it that of the host that sent it.
+    """
+    seen = Observations([TCP, POD])
+    seen.came_from("b", Kind.PROBE, POD.pod_address, 64, 1, [POD.number])
+
+    assert {} == seen.nat
+
+    seen.came_from("b", Kind.PROBE, POD.src_address, 64, 1, [POD.number])
+
+    assert {POD.number: POD.src_address} == seen.nat

@@ -48,13 +48,14 @@ def pairs(inventory: Inventory, probe: str, family: Family = Family.IPV4) -> set
 
 
 NODES: Final = (host("a"), host("b"), host("c"))
-EVERYTHING: Final = of(host("a", *Role), host("b", *Role), host("c"))
+RANGES: Final = ("10.244.0.0/16", "fd00:10:244::/56")
+EVERYTHING: Final = of(host("a", *Role), host("b", *Role), host("c"), pod_cidr=RANGES)
 ORDERED_PAIRS: Final = set(itertools.permutations("abc", 2))
 
 FAMILIES: Final = st.lists(st.sampled_from(Family), min_size=1, unique=True).map(tuple)
 ROLES: Final = st.lists(st.sampled_from(Role), min_size=1, unique=True)
 INVENTORIES: Final = st.builds(
-    lambda hosts, probes, ports: of(*hosts, probes=probes, ports=ports),
+    lambda hosts, probes, ports, pod_cidr: of(*hosts, probes=probes, ports=ports, pod_cidr=pod_cidr),
     st.lists(
         st.tuples(st.sampled_from("abcdef"), ROLES, FAMILIES),
         min_size=2,
@@ -67,6 +68,7 @@ INVENTORIES: Final = st.builds(
         st.lists(st.integers(1, 65535), min_size=1, max_size=3, unique=True).map(tuple),
         max_size=2,
     ),
+    st.sampled_from([(), RANGES[:1], RANGES[1:], RANGES]),
 )
 
 
@@ -133,6 +135,29 @@ def test_a_probe_of_one_family_has_flows_of_that_one() -> None:
     }
 
 
+def test_packets_of_pods_are_sent_in_the_families_that_have_a_range() -> None:
+    """
+    From the last address but one of it, whoever sends them; without a range there is no such probe.
+    """
+
+    def addresses(*pod_cidr: str) -> set[tuple[Family, str]]:
+        inventory = of(*NODES, pod_cidr=pod_cidr, probes=("pod-route", "bgp"))
+        return {
+            (flow.family, flow.pod_address) for flow in plan.flows(inventory) if flow.probe == "pod-route"
+        }
+
+    four, six = (Family.IPV4, "10.244.255.254"), (Family.IPV6, "fd00:10:244:ff:ffff:ffff:ffff:fffe")
+
+    assert {four} == addresses("10.244.0.0/16")
+    assert {six, four} == addresses("fd00:10:244::/56", "10.244.0.0/16")
+    assert set() == addresses()
+    assert ["bgp"] == [probe.name for probe in plan.probes(of(*NODES, modes=("none",)))]
+    ranged = of(*NODES, pod_cidr=("10.244.0.0/16",), modes=("none",))
+    assert ["bgp", "pod-route"] == [probe.name for probe in plan.probes(ranged)]
+    assert ORDERED_PAIRS == pairs(ranged, "pod-route")
+    assert {""} == {flow.pod_address for flow in plan.flows(ranged) if flow.probe == "bgp"}
+
+
 def test_every_port_of_a_probe_is_a_flow_of_its_own() -> None:
     """
     The probe's own ports, or else those of the inventory; protocol 4 has none.
@@ -146,6 +171,7 @@ def test_every_port_of_a_probe_is_a_flow_of_its_own() -> None:
         "bgp": {179},
         "ipip": {None},
         "vxlan": {4789},
+        "pod-route": {9},
         "typha": {5473},
         "wireguard": {51820},
         "wireguard-v6": {51821},
@@ -177,8 +203,8 @@ def test_the_inventory_says_which_probes() -> None:
     assert ["bgp", "ipip"] == asked(modes=("ipip",))
     assert ["bgp", "ipip", "etcd"] == asked(modes=("datastore-etcd", "ipip"))
     assert ["vxlan"] == asked(probes=("vxlan",), modes=("ipip",))
-    assert list(registry()) == asked()
-    assert list(registry()) == asked(modes=tuple(MODES))
+    assert list(registry()) == asked(pod_cidr=RANGES)
+    assert list(registry()) == asked(pod_cidr=RANGES, modes=tuple(MODES))
     assert [] == asked(probes=())
 
 
@@ -221,6 +247,7 @@ def test_every_flow_that_the_requirements_have_is_there_once_and_no_other(invent
         for probe in registry().values()
         if inventory.probes is None or probe.name in inventory.probes
         for family in probe.families
+        if probe.name != "pod-route" or any(Family.of(each[:-3]) is family for each in inventory.pod_cidr)
         for port in inventory.ports.get(probe.name, probe.ports or (None,))
         for source, destination in itertools.permutations(inventory.hosts, 2)
         if probe.between[0] in source.roles and probe.between[1] in destination.roles
@@ -261,6 +288,7 @@ def test_the_order_of_hosts_probes_and_ports_changes_no_flow(
         *data.draw(st.permutations(inventory.hosts)),
         probes=None if inventory.probes is None else tuple(data.draw(st.permutations(inventory.probes))),
         ports={name: tuple(data.draw(st.permutations(ports))) for name, ports in inventory.ports.items()},
+        pod_cidr=tuple(data.draw(st.permutations(inventory.pod_cidr))),
     )
 
     assert {named(flow) for flow in plan.flows(inventory)} == {named(flow) for flow in plan.flows(shuffled)}

@@ -25,7 +25,7 @@ HOSTS: Final = tuple(
     Host(name=name, addresses=(f"10.0.0.{place}", f"fd00::{place}"), roles=tuple(Role))
     for place, name in enumerate("abc", 1)
 )
-FLOWS: Final = plan.flows(Inventory(hosts=HOSTS))
+FLOWS: Final = plan.flows(Inventory(hosts=HOSTS, pod_cidr=("10.244.0.0/16", "fd00:10:244::/56")))
 RECOGNISER: Final = Recogniser(KEY, sights(), FLOWS)
 ATTEMPTS: Final = (FIRST.first, 17, OUTPUT_WATCHED.first, 63)
 WHOLE: Final = 1280
@@ -37,7 +37,8 @@ def packet(flow: Flow, attempt: int, key: Key = KEY, *, kind: Kind = Kind.PROBE)
     probe = registry()[flow.probe]
     craft = probe.packet if kind is Kind.PROBE else probe.withdrawal
     assert craft is not None
-    template = on_an_agent(craft(flow.family, flow.port, key))
+    crafted = craft(flow.family, flow.port, key)
+    template = on_an_agent(crafted.bearing(flow.pod_address) if flow.forwarded else crafted)
     addresses = packed(flow.family, flow.src_address, flow.dst_address)
     return bytes(template.packet(addresses, key.tag(flow.number, attempt), PORT))
 

@@ -72,6 +72,7 @@ def test_the_document_says_what_it_is() -> None:
         "verdicts": {"open": 1, "filtered": 1},
         "not_probed": 0,
         "impossible": 0,
+        "left_out": [],
     } == document["modes"][0]
     assert "filtered" == document["cells"][0]["judgement"]["verdict"]
 
@@ -190,6 +191,12 @@ def test_garbage_is_one_line_of_error(garbage: bytes) -> None:
         ('"addresses":["10.0.0.10"]', '"addresses":["here"]', "here"),
         ("2024-06-12T03:07:11.250Z", "yesterday", "yesterday"),
         ('"sent":15', '"sent":"many"', "sent"),
+        ('"pod_cidr":[]', '"pod_cidr":["10.244.0.0/33"]', "10.244.0.0/33"),
+        (
+            '"pod_cidr":[]',
+            '"pod_cidr":["10.244.0.0/31"]',
+            "the range 10.244.0.0/31 has no address to send from",
+        ),
     ],
 )
 def test_a_document_that_contradicts_itself_is_refused(old: str, new: str, complaint: str) -> None:

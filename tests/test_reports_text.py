@@ -132,7 +132,26 @@ def test_a_mode_that_was_asked_for_and_not_probed_is_not_passed_over() -> None:
     """It would read as if it were fine."""
     text = rendered(run(Inventory(hosts=hosts("ab"), modes=("ipip", "none"), probes=("bgp",))))
 
-    assert text.endswith("none: usable as it is, 2 flows open\nipip: not known: no flow of ipip was probed\n")
+    assert text.endswith(
+        "none: usable as far as probed, 2 flows open\nipip: not known: no flow of ipip was probed\n"
+    )
+
+
+def test_a_mode_whose_packets_of_pods_were_not_probed_is_not_usable_as_it_is() -> None:
+    """Its line says less, and a paragraph what would have to be given; with the range it is as any other."""
+    two = Inventory(hosts=hosts("ab"), modes=("none", "ipip"))
+    bare = rendered(run(two), width=200)
+    ranged = rendered(run(msgspec.structs.replace(two, pod_cidr=("10.244.0.0/16",))))
+
+    assert (
+        "\nNot probed\n   pod-route (none): whether the network carries packets of pods, which go without "
+        "encapsulation there; give the range of their addresses as pod_cidr\n"
+    ) in bare
+    assert bare.endswith(
+        "\nnone: usable as far as probed, 2 flows open\nipip: usable as it is, 4 flows open\n"
+    )
+    assert "Not probed" not in ranged
+    assert "\nnone: usable as it is, 4 flows open\n" in ranged
 
 
 def test_what_a_mode_needs_and_was_not_probed_has_a_glyph_and_a_line() -> None:
@@ -168,7 +187,7 @@ def test_what_cannot_be_for_lack_of_addresses_is_impossible() -> None:
     assert "c          X  X  \\\n" in text
     assert "\no open   X impossible   \\ itself\n" in text
     assert "ipip: not usable: 4 of 14 flows impossible (ipip needs IPv4 at both ends)\n" in text
-    assert "none: usable as it is, 8 flows open\n" in text
+    assert "none: usable as far as probed, 8 flows open\n" in text
 
 
 def test_the_footer_counts_every_cell() -> None:

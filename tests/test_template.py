@@ -39,6 +39,8 @@ for _probe, _family, _port in crafts():
     if _probe.fixed_source_port:
         _fresh = msgspec.structs.replace(FIRED[_name][2], source_port=HEADER_BYTES[_family])
         FIRED[f"{_name}-fresh-port"] = _probe, _family, _fresh
+PODS: Final = {Family.IPV4: "10.244.255.254", Family.IPV6: "fd00:10:244:ff:ffff:ffff:ffff:fffe"}
+FROM_PODS: Final = {name: each for name, each in FIRED.items() if each[0].forwarded}
 fired = pytest.mark.parametrize(("probe", "family", "template"), FIRED.values(), ids=FIRED)
 
 
@@ -204,6 +206,22 @@ def test_one_packet_leaves_nothing_behind_in_the_next(
     assert bytes(fresh.packet(packed(family), 5, 61000)) == bytes(agent.packet(packed(family), 5, 61000)), (
         probe.name
     )
+
+
+@settings(max_examples=12)
+@given(addresses=ANY_ADDRESSES, tag=TAGS, port=PORTS)
+@pytest.mark.parametrize(("probe", "family", "template"), FROM_PODS.values(), ids=FROM_PODS)
+def test_a_packet_that_bears_a_pods_address_keeps_it_whoever_sends_it(
+    probe: Probe, family: Family, template: Template, addresses: bytes, tag: int, port: int
+) -> None:
+    """
+    It is the packet that would be sent if the pod's address were the sender's: the checksums as well.
+    """
+    both = addresses[: len(packed(family))]
+    pod = packed(family, PODS[family])[: len(both) // 2]
+    as_if = bytes(on_an_agent(template).packet(pod + both[len(pod) :], tag, port))
+
+    assert as_if == bytes(on_an_agent(template.bearing(PODS[family])).packet(both, tag, port)), probe.name
 
 
 def test_the_addresses_of_a_template_are_nobodys() -> None:

@@ -30,7 +30,7 @@ from netprobe.model import (
     Word,
     severity,
 )
-from netprobe.verdict import DATAGRAM, SPOKEN, TCP, Outcome, judge, outcome
+from netprobe.verdict import DATAGRAM, FORWARDED, SPOKEN, TCP, Outcome, judge, outcome
 
 ROOT: Final = Path(__file__).parents[1]
 
@@ -99,6 +99,7 @@ def evidence(
         lambda protocol: st.builds(
             Evidence,
             protocol=st.just(protocol),
+            forwarded=st.booleans() if protocol is Protocol.UDP else st.just(False),  # noqa: FBT003
             first=fates_of(st.just(PASSED[protocol]), 1) | fates_of(ANY_FATE),
             missed=st.integers(0, 3),
             confirm=fates_of(st.just(PASSED[protocol]), 1) | fates_of(ANY_FATE),
@@ -159,6 +160,19 @@ def test_the_table_for_datagrams_is_total_and_as_designed() -> None:
     """
     assert set(Seen) == set(EXPECTED_DATAGRAM)
     assert EXPECTED_DATAGRAM == dict(DATAGRAM)
+
+
+def test_a_datagram_that_hosts_forward_is_open_from_the_destinations_interface_on() -> None:
+    """
+    Up to there it has the outcome of any other.
+    """
+    expected = {**EXPECTED_DATAGRAM, Seen.AT_INTERFACE: Outcome(Verdict.OPEN)}
+
+    assert expected == dict(FORWARDED)
+    for seen, (verdict, segment) in expected.items():
+        evidence = Evidence(protocol=Protocol.UDP, forwarded=True, confirm=((Fate(seen), 5),))
+        assert (verdict, segment) == where(judge(evidence))
+        assert (verdict, segment) == where(judge(msgspec.structs.replace(evidence, first=evidence.confirm)))
 
 
 def test_every_word_has_its_verdict() -> None:

@@ -86,7 +86,7 @@ class Sightings:
     `masks` has, by (point, kind) and flow, a bit for each attempt; `origins` the flows by kind, source
     address, TTL and destination port (0 where there is none, or another word than
     the probe's) of what arrived; `sent` and `back` when probes were sent and when something came back, by
-    tag; `kept` whole packets by point; `at_sockets` how many came to sockets.
+    tag; `kept` whole packets by point; `awaited` how many came to taps that are waited for.
     """
 
     def __init__(self) -> None:
@@ -95,7 +95,7 @@ class Sightings:
         self.sent: dict[int, float] = {}
         self.back: dict[int, float] = {}
         self.kept: list[tuple[str, bytes]] = []
-        self.at_sockets = 0
+        self.awaited = 0
 
     def rtts(self) -> "list[list[int]]":
         """For each flow that was answered, the shortest time from sending to answer in microseconds."""
@@ -109,10 +109,11 @@ class Sightings:
 
 
 class Tap:
-    """One tap: its socket, and the point of the host that it stands at."""
+    """One tap: its socket, the point of the host that it stands at, and whether it is waited for."""
 
     def __init__(self, request: "dict[str, object]") -> None:
         self.kind = wire.one_of(request.get("kind"), "tap.kind", _KINDS)
+        self.awaited = wire.flag(request.get("awaited", self.kind == "raw"), "tap.awaited")
         self.point = wire.text(request.get("point"), "tap.point")
         program = [_instruction(each) for each in wire.items(request.get("filter"), "tap.filter")]
         arriving = wire.flag(request.get("arriving", False), "tap.arriving")
@@ -174,7 +175,7 @@ class Tap:
 
 
 class Waiting:
-    """Somebody who waits for a number of packets to come to sockets."""
+    """Somebody who waits for a number of packets."""
 
     def __init__(self, expect: int, ready: "Callable[[], None]") -> None:
         self.expect = expect
@@ -271,7 +272,7 @@ class Taps:
                     port = (
                         _port(buffer, transport) if sight.kind == "probe" and protocol in _CHECKSUM_AT else 0
                     )
-                    self._note(point, sight.kind, tag, now, ends, port)
+                    self._note(tap, point, sight.kind, tag, now, ends, port)
                     break
         return True
 
@@ -283,15 +284,15 @@ class Taps:
         """
         return not sight.answers or tap.point == "left" or tag in self._seen.sent
 
-    def _note(self, point: str, kind: str, tag: int, now: float, ends: "Ends", port: int) -> None:
-        """Note a packet."""
+    def _note(self, tap: Tap, point: str, kind: str, tag: int, now: float, ends: "Ends", port: int) -> None:
+        """Note a packet that came to a tap, at its point or damaged."""
         seen, flow = self._seen, tag >> ATTEMPT_BITS
         masks = seen.masks[point, kind]
         masks[flow] = masks.get(flow, 0) | 1 << (tag & _ATTEMPT_MASK)
         if point == "left":
             return
-        if point in ("socket", "damaged"):
-            seen.at_sockets += 1
+        if tap.awaited:
+            seen.awaited += 1
         if kind != "probe":
             seen.back.setdefault(tag, now)
         source, _destination, ttl = ends
@@ -309,7 +310,7 @@ class Taps:
         self._seen.sent[tag] = time.monotonic()
 
     def when(self, expect: int, within_s: float, ready: "Callable[[], None]") -> None:
-        """Call `ready` once `expect` packets have come to sockets since the last `take`, or after a time."""
+        """Call `ready` once `expect` packets that are waited for have come since `take`, or after a time."""
         self._drain()
         waiting = Waiting(expect, ready)
         self._waiting.append(waiting)
@@ -322,7 +323,7 @@ class Taps:
             waiting.ready()
 
     def _wake(self) -> None:
-        for waiting in [each for each in self._waiting if self._seen.at_sockets >= each.expect]:
+        for waiting in [each for each in self._waiting if self._seen.awaited >= each.expect]:
             self._release(waiting)
 
     def take(self) -> "dict[str, object]":

@@ -8,6 +8,7 @@ from netprobe.agent import wire
 ATTEMPT_BITS = 6
 _WORD = 0xFFFFFFFF
 _ADDRESSES_AT = {4: 12, 6: 8}  # RFC 791 §3.1, RFC 8200 §3
+_ADDRESS_BYTES = {4: 4, 6: 16}
 _PROTOCOL_AT = {4: 9, 6: 6}
 _HEADER_BYTES = {4: 20, 6: 40}
 _MOST_BYTES = 0xFFFF
@@ -45,6 +46,8 @@ class Template:
             if not _HEADER_BYTES.get(self.version, _WORD) <= self.size <= _MOST_BYTES:
                 raise wire.RequestError("template.data: neither an IPv4 nor an IPv6 packet")
             self._addresses_at = _ADDRESSES_AT[self.version]
+            keeps_source = wire.flag(request.get("keeps_source", False), "template.keeps_source")
+            self._kept = _ADDRESS_BYTES[self.version] if keeps_source else 0
             length = self.size - _HEADER_BYTES[self.version]
             protocol = data[_PROTOCOL_AT[self.version]]
             self._pseudo = socket.htons(protocol) + socket.htons(length)
@@ -65,11 +68,11 @@ class Template:
         """
         The packet with these addresses (source and destination, packed, in one), this tag and source port.
 
-        The port is ignored where the template's own is fixed.
+        The source address and the port are ignored where the template's own is fixed.
         """
         buffer = self._buffer
         at = self._addresses_at
-        buffer[at : at + len(addresses)] = addresses
+        buffer[at + self._kept : at + len(addresses)] = addresses[self._kept :]
         for offset in self._idents:
             struct.pack_into("!H", buffer, offset, tag & 0xFFFF)
         for offset in self._tags:

@@ -47,9 +47,17 @@ def check(inventory: Path, **choices: Any) -> None:  # noqa: ANN401 - handed ove
     paragraphs = (
         _table(("host", "addresses", "roles", "reached by"), map(_host, narrowed.hosts)),
         _table(("probe", "protocol", "families", "ports", "flows"), _probes(narrowed, shares)),
+        _pods(narrowed, shares),
         f"{', '.join(work)}: {', '.join(price)} if all are open; more where packets are lost",
     )
-    Output(None).write("\n\n".join(paragraphs) + "\n")
+    Output(None).write("\n\n".join(filter(None, paragraphs)) + "\n")
+
+
+def _pods(inventory: Inventory, shares: list[Share]) -> str:
+    """The source addresses of packets that bear none of a host, "" where there are no such packets."""
+    families = dict.fromkeys(share.family for share in shares if share.probe.forwarded)
+    addresses = " and ".join(map(inventory.pod_address, families))
+    return f"pod-route sends as if from {addresses}" if addresses else ""
 
 
 def _counted(number: int, word: str) -> str:
@@ -81,7 +89,7 @@ def _probes(inventory: Inventory, shares: list[Share]) -> Iterator[tuple[object,
     from netprobe import mesh, plan
 
     for probe in plan.probes(inventory):
-        theirs = [share for share in shares if share.probe is probe]
+        theirs = [share for share in shares if share.probe.name == probe.name]
         families = dict.fromkeys(share.family.value for share in theirs)
         ports = [str(port) for port in mesh.ports(probe, inventory) if theirs and port is not None]
         number = f"{sum(share.flows for share in theirs):,}"

@@ -43,9 +43,11 @@ _STARVING: Final = (
     "probe fewer at a time"
 )
 
-
-_WHY_UNSENT: Final = {"ENOTSUP": "its routes depend on ports in a way that raw packets cannot follow"}
-"""What the agent itself refuses to send (netprobe/agent/ways.py)."""
+_WHY_UNSENT: Final = {
+    _NO_ROOM: "its queue is full, or a filter at its interface drops them (ENOBUFS)",
+    "ENOTSUP": "its routes depend on ports in a way that raw packets cannot follow",
+}
+"""What an errno says; ENOTSUP is the agent's own (netprobe/agent/ways.py)."""
 
 
 def cells(field: Field) -> tuple[Cell, ...]:
@@ -70,7 +72,7 @@ def _cell(field: Field, flow: Flow, evidence: Evidence, judgement: Judgement) ->
         judgement=judgement,
         evidence=evidence,
         sent=sent.bit_count(),
-        arrived=(sent & field.seen.at(SOCKET, Kind.PROBE)[flow.number]).bit_count(),
+        arrived=(sent & field.seen.arrivals(flow)).bit_count(),
         rtt_ms=_rtt_ms(field, flow),
     )
 
@@ -87,6 +89,7 @@ def _evidence(field: Field, flow: Flow, opposites: dict[tuple[object, ...], Flow
     failing, passing = _ports(field, flow)
     return Evidence(
         protocol=flow.protocol,
+        forwarded=flow.forwarded,
         first=first,
         missed=missed,
         confirm=fates(seen, flow, field.counted(flow, CONFIRM_MASK), heard),
@@ -247,7 +250,7 @@ def _ends_notes(field: Field, flow: Flow) -> Iterable[str]:
 def _notes(field: Field, flow: Flow) -> Iterable[str]:
     nat = field.seen.nat.get(flow.number)
     if nat:
-        yield f"arrives from {nat}, not from {flow.src_address}"
+        yield f"arrives from {nat}, not from {flow.bears}"
     for name in sorted(field.seen.elsewhere.get(flow.number, ())):
         yield f"delivered to {name} instead"
     yield from _ends_notes(field, flow)

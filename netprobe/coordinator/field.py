@@ -60,6 +60,8 @@ class Templates:
             if make is None:
                 return None
             template = make(flow.family, flow.port, self._key)
+            if flow.forwarded:
+                template = template.bearing(flow.pod_address)
             if craft is Craft.FRESH_PORT:
                 template = msgspec.structs.replace(template, source_port=_TRANSPORT_AT[flow.family])
             self._number(name, shaped(template, shape))
@@ -136,6 +138,14 @@ class Field:
         for probe in self.probes.values():
             if probe.application is not None:
                 self.templates.speech(probe.application)
+
+    def is_forwarded(self, sight: Sight) -> bool:
+        """Whether a sight is that of packets that hosts forward."""
+        return any(probe.forwarded and sight in probe.sights(self.key) for probe in self.probes.values())
+
+    def is_injected(self, flow: Flow) -> bool:
+        """Whether the packets whose arrival counts enter below the source's netfilter."""
+        return flow.forwarded or self.shares_conntrack(flow)
 
     def shares_conntrack(self, flow: Flow) -> bool:
         """Whether the flow and its opposite are one conntrack entry."""
@@ -217,7 +227,11 @@ class Field:
         """Where a flow was lost without a word, None where it was not."""
         heard = (ARRIVALS_MASK | OUTPUT_MASK) & ~self.too_late(flow)
         found = fates(self.seen, flow, self.counted(flow, CONFIRM_MASK), heard)
-        outcomes = {outcome(flow.protocol, fate) for fate, _count in found if fate.seen > Seen.UNSENT}
+        outcomes = {
+            outcome(flow.protocol, fate, forwarded=flow.forwarded)
+            for fate, _count in found
+            if fate.seen > Seen.UNSENT
+        }
         if len(outcomes) != 1:
             return None
         ((verdict, segment),) = outcomes

@@ -94,8 +94,10 @@ class Kernels:
             found[host] += [
                 flow
                 for flow in self._field.testable(self._field.ending_at[host])
+                # What a host would make of a pod's packet as if it were its own is no matter.
                 if flow.dst == host
                 and flow.protocol is Protocol.UDP
+                and not flow.forwarded
                 and self._field.seen.passed(flow, ARRIVALS_MASK)
             ]
         for flows in found.values():

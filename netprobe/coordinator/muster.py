@@ -58,7 +58,7 @@ class Muster:
         )
         raw = not facts.capabilities >> _CAP_NET_RAW & 1
         self._field.exclude(
-            (flow for flow in self._field.ending_at[name] if raw or self._field.shares_conntrack(flow)),
+            (flow for flow in self._field.ending_at[name] if raw or self._field.is_injected(flow)),
             reason,
         )
 
@@ -81,12 +81,18 @@ class Muster:
                 self._field.claimants.setdefault(address, []).append(name)
 
     async def arm(self) -> None:
-        """Watch the sockets of all hosts, and what routers and firewalls say."""
+        """Watch where packets arrive at all hosts, and what routers and firewalls say."""
         field = self._field
         taps = [wire.Tap(kind="keep", point="icmp", filter=bpf.for_icmp_errors(), arriving=True)]
-        for family, protocol in {(flow.family, flow.protocol): None for flow in field.flows}:
+        forwarded = [sight for sight in self._sights() if field.is_forwarded(sight)]
+        if forwarded:
+            taps.append(self._arriving(forwarded, awaited=True))
+        own = [sight for sight in self._sights() if sight not in forwarded]
+        for family, protocol in {
+            (flow.family, flow.protocol): None for flow in field.flows if not flow.forwarded
+        }:
             program = bpf.for_raw_socket(
-                [sight for sight in self._sights() if sight.protocol == protocol],
+                [sight for sight in own if sight.protocol == protocol],
                 protocol,
                 _VERSIONS[family],
                 field.key.nonce,
@@ -102,7 +108,8 @@ class Muster:
         """
         Watch the interfaces of all hosts as well, to tell where packets are lost; once is enough.
 
-        Every packet of a host passes these filters, so they are not there while all is well.
+        Every packet of a host passes these filters, so they are not there while all is well; but for those of
+        packets that hosts forward, which arrive there.
         """
         if self.watching:
             return
@@ -146,13 +153,18 @@ class Muster:
                 point=LEFT,
                 filter=bpf.for_packet_tap(leaving, Direction.OUT, nonce, flows),
             ),
-            wire.Tap(
-                kind="packet",
-                point=INTERFACE,
-                filter=bpf.for_packet_tap(arriving, Direction.IN, nonce, flows),
-                arriving=True,
-            ),
+            self._arriving(arriving),
         ]
+
+    def _arriving(self, sights: list[Sight], *, awaited: bool = False) -> wire.Tap:
+        nonce, flows = self._field.key.nonce, len(self._field.flows)
+        return wire.Tap(
+            kind="packet",
+            point=INTERFACE,
+            filter=bpf.for_packet_tap(sights, Direction.IN, nonce, flows),
+            arriving=True,
+            awaited=awaited,
+        )
 
     async def listen(self) -> None:
         """Hold the probed ports that are free, and note who holds the others."""

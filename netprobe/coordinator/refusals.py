@@ -227,7 +227,12 @@ class Refusals:
         return [flow for flow in flows if not self._field.seen.sent[flow.number] & attempts.mask]
 
     def _silent(self, flows: Iterable[Flow]) -> list[Flow]:
-        return [flow for flow in self._field.testable(flows) if self._field.lost_at(flow) is not None]
+        return [
+            flow
+            for flow in self._field.testable(flows)
+            # Whoever refuses a pod's packet tells the pod.
+            if not flow.forwarded and self._field.lost_at(flow) is not None
+        ]
 
     def _drawn(self) -> dict[Ration, float]:
         """The rations that errors have come out of, and how many seconds each takes to give one more."""

@@ -11,7 +11,7 @@ it made is deleted; only then the other follows.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from netprobe import plan
@@ -68,11 +68,11 @@ class Rounds:
 
     def _split(self, flows: Iterable[Flow]) -> tuple[list[Flow], list[Flow]]:
         """Flows that have their conntrack entries for themselves, and those that share them."""
-        direct: list[Flow] = []
-        shared: list[Flow] = []
-        for flow in flows:
-            (shared if self._field.shares_conntrack(flow) else direct).append(flow)
-        return direct, shared
+        return _parted(flows, self._field.shares_conntrack)
+
+    def _by_way(self, flows: Iterable[Flow]) -> tuple[list[Flow], list[Flow]]:
+        """Flows that leave through the kernel, and those that enter below its netfilter."""
+        return _parted(flows, self._field.is_injected)
 
     async def _round(self, name: str, direct: Sequence[Flow], shared: Sequence[Flow]) -> None:
         """A first look, and the confirmation of all that was missed."""
@@ -82,7 +82,7 @@ class Rounds:
         self._told.phase(name, len(flows))
         look = plan.first_look(self._field.settings, len(self._field.flows), len(self._field.order))
         once = [flow for flow in direct if self._field.will_hold_session(flow)]
-        more = [flow for flow in direct if not self._field.will_hold_session(flow)]
+        more, forwarded = self._by_way(flow for flow in direct if not self._field.will_hold_session(flow))
         dropped = dict(self._field.overflowed)
         await self._volleys.fire(
             [
@@ -90,7 +90,7 @@ class Rounds:
                 # What leaves through the kernel finds the next hops that injected packets then need.
                 Volley(more, look.several, KERNEL),
                 Volley(shared, look.leaving, KERNEL),
-                Volley(shared, look.several, LINK),
+                Volley([*shared, *forwarded], look.several, LINK),
                 # No earlier packet has opened the way for these; where one gets through, none was needed.
                 Volley(self._with_ports(shared), look.fresh, LINK, craft=Craft.FRESH_PORT),
                 Volley(self._let_out(shared), FRESH_PORT_OUTPUT, KERNEL, craft=Craft.FRESH_PORT),
@@ -112,19 +112,19 @@ class Rounds:
     async def _volley(self, flows: Sequence[Flow], attempts: Attempts, *, same_port: int = 1) -> None:
         """Fire, each flow by its way, and settle."""
         dropped = dict(self._field.overflowed)
-        direct, shared = self._split(flows)
+        sent, injected = self._by_way(flows)
         await self._volleys.fire(
-            [Volley(direct, attempts, KERNEL, same_port), Volley(shared, attempts, LINK, same_port)]
+            [Volley(sent, attempts, KERNEL, same_port), Volley(injected, attempts, LINK, same_port)]
         )
         await self._volleys.settle(flows, attempts.mask)
         self._field.distrust(flows, attempts, dropped)
 
     async def ask(self, flows: Sequence[Flow], attempts: Attempts, *, after_s: float = 0) -> None:
         """Fire no faster than a host can find words for each packet, and settle."""
-        direct, shared = self._split(flows)
+        sent, injected = self._by_way(flows)
         # Who has few words has had them for those that were always first, and they may have been lost.
         await self._volleys.fire(
-            [Volley(shared, attempts, LINK), Volley(direct, attempts, KERNEL)],
+            [Volley(injected, attempts, LINK), Volley(sent, attempts, KERNEL)],
             after_s=after_s,
             most_a_second=SPOKEN_RATE,
         )
@@ -132,8 +132,8 @@ class Rounds:
 
     async def repeat(self, flows: Sequence[Flow], attempts: Attempts) -> None:
         """Fire attempts that may have been made before, and wait until nothing of them can be on its way."""
-        direct, shared = self._split(flows)
-        await self._volleys.fire([Volley(shared, attempts, LINK), Volley(direct, attempts, KERNEL)])
+        sent, injected = self._by_way(flows)
+        await self._volleys.fire([Volley(injected, attempts, LINK), Volley(sent, attempts, KERNEL)])
         ends = {name for flow in flows for name in (flow.src, flow.dst)}
         await self._volleys.listen(ends, self._volleys.patience_s(flows))
 
@@ -223,7 +223,7 @@ class Rounds:
         if not flows:
             return
         dropped = dict(self._field.overflowed)
-        direct, shared = self._split(flows)
+        sent, injected = self._by_way(flows)
         for number in range(SAME_PORT):
             first = PATTERN.first + number
             turn = [Attempts(each, 1) for each in range(first, PATTERN.first + PATTERN.total, SAME_PORT)]
@@ -231,15 +231,15 @@ class Rounds:
             # look like one that chooses them by the port.
             turn = turn[number * _ROTATION :] + turn[: number * _ROTATION]
             await self._volleys.fire(
-                [Volley(direct, each, KERNEL, SAME_PORT) for each in turn]
-                + [Volley(shared, each, LINK, SAME_PORT) for each in turn]
+                [Volley(sent, each, KERNEL, SAME_PORT) for each in turn]
+                + [Volley(injected, each, LINK, SAME_PORT) for each in turn]
             )
             await self._volleys.settle(flows, sum(each.mask for each in turn))
             await self._volleys.fire(
-                [Volley(direct, each, KERNEL, SAME_PORT, Craft.WITHDRAWAL) for each in turn]
+                [Volley(sent, each, KERNEL, SAME_PORT, Craft.WITHDRAWAL) for each in turn]
             )
         self._field.distrust(flows, PATTERN, dropped)
-        self._field.distrust_half_open(flow for flow in direct if flow.protocol is Protocol.TCP)
+        self._field.distrust_half_open(flow for flow in sent if flow.protocol is Protocol.TCP)
 
     async def _burst(self, flows: Sequence[Flow]) -> None:
         # Many misses are no accident: the more of them, the fewer packets each needs.
@@ -309,3 +309,11 @@ class Rounds:
             await self._volleys.fire([Volley(inside, OUTPUT_WATCHED, KERNEL)], most_a_second=SPOKEN_RATE)
             await self._volleys.listen({flow.src for flow in inside}, 0)
             await self._volleys.settle(inside, OUTPUT_WATCHED.mask)
+
+
+def _parted(flows: Iterable[Flow], is_apart: Callable[[Flow], bool]) -> tuple[list[Flow], list[Flow]]:
+    ordinary: list[Flow] = []
+    apart: list[Flow] = []
+    for flow in flows:
+        (apart if is_apart(flow) else ordinary).append(flow)
+    return ordinary, apart

@@ -34,13 +34,13 @@ from netprobe.diagnosis.routes import Pair, Route, products, routes
 from netprobe.diagnosis.words import (
     CAUSES,
     COUNTED,
-    HINTS,
     RATIONED_ALONE,
     RATIONED_TOO,
     SEVERAL_ADDRESSES,
     STAGES,
 )
 from netprobe.model import RATIONED, Caveat, Cell, Family, Flow, Protocol, Run, Segment, Verdict
+from netprobe.probes import registry
 
 _AT_SOURCE: Final = (Segment.SOURCE_EGRESS, Segment.SOURCE_INGRESS)
 _AT_DESTINATION: Final = (Segment.DESTINATION_INGRESS, Segment.DESTINATION_EGRESS)
@@ -373,11 +373,9 @@ class _Grouper:
         for cell in cells:
             for caveat in cell.judgement.caveats:
                 caveats[caveat] = caveats.get(caveat, 0) + 1
-        protocols = {unit.protocol for unit in lost.units}
-        hints = {HINTS.get((cause.verdict, cause.segment, protocol), "") for protocol in protocols}
         said = (
             _counted(cause.counter),
-            STAGES.get(cause.stage, "") or (hints.pop() if len(hints) == 1 else ""),
+            STAGES.get(cause.stage, "") or _hint(cause, lost.units),
             SEVERAL_ADDRESSES if len(by) > len({":" in address for address in by}) else "",
             RATIONED_TOO if silent else "",
             RATIONED_ALONE if cause.rationed else "",
@@ -420,6 +418,14 @@ class _Grouper:
             return many
         host = next(iter(hosts))
         return self._names.get(host, host)
+
+
+def _hint(cause: _Cause, units: Iterable[_Unit]) -> str:
+    """What is worth knowing where nothing but one probe is lost on the path without a word."""
+    if (cause.verdict, cause.segment) != (Verdict.FILTERED, Segment.PATH):
+        return ""
+    hints = {probe.hint if (probe := registry().get(unit.probe)) else "" for unit in units}
+    return hints.pop() if len(hints) == 1 else ""
 
 
 def _counted(counter: str) -> str:

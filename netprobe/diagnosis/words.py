@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from netprobe.model import Protocol, Segment, Verdict
+from netprobe.model import Segment, Verdict
 
 _LOST: Final[Mapping[Segment | None, str]] = {
     Segment.SOURCE_EGRESS: "{src}'s own firewall or kernel drops it: it never left {src}'s interface.",
@@ -76,16 +76,6 @@ CAUSES: Final[Mapping[Verdict, Mapping[Segment | None, str]]] = {
     ),
 }
 """The sentence for every verdict that is neither open nor untested, and every segment."""
-
-HINTS: Final[Mapping[tuple[Verdict, Segment | None, Protocol], str]] = {
-    (
-        Verdict.FILTERED,
-        Segment.PATH,
-        Protocol.IPIP,
-    ): "IP protocol 4 is neither TCP nor UDP: routers, firewalls "
-    "and cloud security groups need a rule of its own for it.",
-}
-"""What is worth knowing about some of them."""
 
 STAGES: Final[Mapping[str, str]] = {
     "handshake": "A single SYN is answered, yet no connection is established: look for a firewall that "

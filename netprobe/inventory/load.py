@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from netprobe import mesh
 from netprobe.inventory import document
 from netprobe.inventory.errors import KeyPath, Place, Problems, key_path, shown
-from netprobe.inventory.narrow import family_obstacle, mode_obstacle
+from netprobe.inventory.narrow import mode_obstacle, probe_obstacle
 from netprobe.inventory.schema import CONNECTIONS, DEFAULT_CONNECTION, Document
 from netprobe.inventory.shape import WRONG, Walker
-from netprobe.model import Inventory
+from netprobe.model import Family, Inventory
 from netprobe.modes import MODES
 from netprobe.probes import registry
 
@@ -76,6 +77,7 @@ class _Whole:
         self._check_names()
         self._check_addresses()
         self._check_ports()
+        self._check_pod_cidr()
         own = _entry(self._defaults.get("connection"))
         if isinstance(own.get("type"), str):
             self._check_options(("defaults", "connection"), str(own["type"]), own)
@@ -105,6 +107,36 @@ class _Whole:
         for probe in _entry(self._data.get("ports")):
             if not registry()[probe].ports:
                 self._add(("ports", probe), f"{shown(probe)} is an IP protocol of its own and has no ports")
+
+    def _check_pod_cidr(self) -> None:
+        ranges = self._data.get("pod_cidr")
+        versions: set[int] = set()
+        for index, text in enumerate(ranges if isinstance(ranges, list) else []):
+            if text is WRONG:
+                continue
+            here: KeyPath = ("pod_cidr", index)
+            if here not in self._places:
+                here = ("pod_cidr",)
+            network = ip_network(text)
+            if network.version in versions:
+                self._add(here, f"a second range of IPv{network.version}; expected one of each family")
+            versions.add(network.version)
+            taken = next((each for each in self._probed() if ip_address(each[0]) in network), None)
+            if taken is not None:
+                expected = "expected a range of addresses that only pods have"
+                self._add(here, f"{network} has {taken[0]} in it, the address of {taken[1]}; {expected}")
+
+    def _probed(self) -> Iterator[tuple[str, str]]:
+        """The addresses that are probed, the first of each family, and the hosts that have them."""
+        for path, host in self._hosts():
+            addresses = host.get("addresses")
+            first: dict[Family, str] = {}
+            for text in addresses if isinstance(addresses, list) else []:
+                if isinstance(text, str):
+                    first.setdefault(Family.of(text), _normal(text))
+            name = host.get("name")
+            for address in first.values():
+                yield address, shown(name) if isinstance(name, str) else _host_of(path)
 
     def _check_options(self, path: KeyPath, type_: str, options: Entry) -> None:
         known = CONNECTIONS[type_].options
@@ -148,16 +180,22 @@ class _Whole:
                 connection["identity"] = _expanded(identity)
             addresses = [_normal(address) for address in msgspec.convert(host["addresses"], list[str])]
             hosts.append({**self._defaults, **host, "addresses": addresses, "connection": connection})
-        return msgspec.convert({**self._data, "hosts": hosts}, Inventory)
+        ranges = msgspec.convert(self._data.get("pod_cidr", []), list[str])
+        pod_cidr = [str(ip_network(text)) for text in ranges]
+        return msgspec.convert({**self._data, "hosts": hosts, "pod_cidr": pod_cidr}, Inventory)
 
     def check_needs(self, inventory: Inventory) -> None:
         """Find the probes that some host has no address for, and the modes that no hosts can have."""
         for index, name in enumerate(inventory.probes or ()):
-            if obstacle := family_obstacle(registry()[name], inventory.hosts):
+            if obstacle := probe_obstacle(registry()[name], inventory):
                 self._add(("probes", index), obstacle)
         for index, name in enumerate(inventory.modes or ()):
-            if obstacle := mode_obstacle(MODES[name], inventory.hosts):
+            if obstacle := mode_obstacle(MODES[name], inventory):
                 self._add(("modes", index), obstacle)
+        for probe in mesh.probes(inventory).values():
+            if probe.forwarded and not mesh.count(probe, inventory.hosts):
+                why = mesh.why_none(probe, inventory.hosts)
+                self._add(("pod_cidr",), f"no packet can be sent as if from there: {why}")
 
 
 def _entry(value: object) -> Entry:

@@ -9,12 +9,19 @@ from msgspec import structs
 from netprobe import mesh
 from netprobe.inventory.errors import InventoryError, shown, suggestion
 from netprobe.model import Family, Host, Inventory
-from netprobe.modes import MODES, Mode
+from netprobe.modes import MODES, Mode, needs
 from netprobe.probes import Probe, registry
 
 
-def family_obstacle(probe: Probe, hosts: Iterable[Host]) -> str:
-    """Why a probe that was asked for by name cannot be run between hosts; "" where it can."""
+def probe_obstacle(probe: Probe, inventory: Inventory) -> str:
+    """Why a probe that was asked for by name cannot be run between the hosts; "" where it can."""
+    known = mesh.probes(inventory)
+    if probe.name not in known:
+        return f"{shown(probe.name)} sends as if from pods, and needs the range of their addresses: pod_cidr"
+    return _family_obstacle(known[probe.name], inventory.hosts)
+
+
+def _family_obstacle(probe: Probe, hosts: Iterable[Host]) -> str:
     lacking = [
         host.name
         for host in hosts
@@ -24,16 +31,17 @@ def family_obstacle(probe: Probe, hosts: Iterable[Host]) -> str:
         return ""
     label = _label(probe)
     who = f"{lacking[0]} and {len(lacking) - 1} more have" if len(lacking) > 1 else f"{lacking[0]} has"
-    return f"{shown(probe.name)} is {label} only, and {who} no {label} address"
+    return f"{shown(_what(probe))} is {label} only, and {who} no {label} address"
 
 
-def mode_obstacle(mode: Mode, hosts: Sequence[Host]) -> str:
-    """Why a mode cannot be judged between hosts, whatever gets through; "" where it can."""
-    lacking = [registry()[need.probe] for need in mode.needs if not mesh.count(registry()[need.probe], hosts)]
-    if not lacking or (mode.any_need and len(lacking) < len(mode.needs)):
+def mode_obstacle(mode: Mode, inventory: Inventory) -> str:
+    """Why a mode cannot be judged between the hosts, whatever gets through; "" where it can."""
+    needed = _needed(mode, inventory)
+    lacking = [probe for probe in needed if not mesh.count(probe, inventory.hosts)]
+    if not lacking or (mode.any_need and len(lacking) < len(needed)):
         return ""
     probe = lacking[0]
-    why = mesh.why_none(probe, hosts)
+    why = mesh.why_none(probe, inventory.hosts)
     if mode.any_need and "address" in why:
         why = "no two such hosts have addresses of one family"
     return f"{shown(mode.name)} needs {probe.name}, and {why}"
@@ -60,15 +68,15 @@ def narrow(
     if probes or modes:
         inventory = structs.replace(inventory, probes=_each_once(probes), modes=_each_once(modes))
     for name in probes:
-        probe = registry()[name]
+        probe = mesh.probes(inventory).get(name, registry()[name])
         if families and not set(families) & set(probe.families):
-            raise InventoryError(f"--probe {name}: {shown(name)} is {_label(probe)} only")
-        if obstacle := family_obstacle(probe, inventory.hosts):
+            raise InventoryError(f"--probe {name}: {shown(_what(probe))} is {_label(probe)} only")
+        if obstacle := probe_obstacle(probe, inventory):
             raise InventoryError(f"--probe {name}: {obstacle}")
     lines = [
         f"--mode {name}: {shown(name)} needs {lacking[0]}, which --probe leaves out"
         for name in (modes if probes else ())
-        if (lacking := _not_among(probes, MODES[name]))
+        if (lacking := _not_among(probes, MODES[name], inventory))
     ]
     lines += [
         line
@@ -80,21 +88,28 @@ def narrow(
     return inventory
 
 
-def _not_among(probes: Sequence[str], mode: Mode) -> list[str]:
+def _needed(mode: Mode, inventory: Inventory) -> list[Probe]:
+    """The probes that a mode needs, as far as the inventory lets them be sent."""
+    known = mesh.probes(inventory)
+    return [known[need.probe] for need in needs(mode, inventory)]
+
+
+def _not_among(probes: Sequence[str], mode: Mode, inventory: Inventory) -> list[str]:
     """The probes for lack of which a mode could not be judged."""
-    lacking = [need.probe for need in mode.needs if need.probe not in probes]
-    return [] if mode.any_need and len(lacking) < len(mode.needs) else lacking
+    needed = _needed(mode, inventory)
+    lacking = [probe.name for probe in needed if probe.name not in probes]
+    return [] if mode.any_need and len(lacking) < len(needed) else lacking
 
 
 def _left_without(
     mode: Mode, inventory: Inventory, families: Sequence[Family], only: Sequence[str], *, is_option: bool
 ) -> str:
     """How options contradict a mode in question, so that it could not be judged; "" where they do not."""
-    if is_option and (obstacle := mode_obstacle(mode, inventory.hosts)):
+    if is_option and (obstacle := mode_obstacle(mode, inventory)):
         return f"--mode {mode.name}: {obstacle}"
     lines = [
-        _left_out(registry()[need.probe], mode, inventory, families or tuple(Family), only)
-        for need in mode.needs
+        _left_out(probe, mode, inventory, families or tuple(Family), only)
+        for probe in _needed(mode, inventory)
     ]
     found = [line for line in lines if line]
     if not found or (mode.any_need and len(found) < len(lines)):
@@ -106,7 +121,7 @@ def _left_out(
     probe: Probe, mode: Mode, inventory: Inventory, families: Sequence[Family], only: Sequence[str]
 ) -> str:
     """Which option leaves nothing of a probe that a mode needs; what no option changed is not looked at."""
-    needs = f"{mode.name}: {shown(mode.name)} needs {probe.name}"
+    lacks = f"{mode.name}: {shown(mode.name)} needs {probe.name}"
     if inventory.probes is not None and probe.name not in inventory.probes:
         # An inventory may name both: its probes are then those that are sent, and the mode is not known.
         return ""
@@ -116,11 +131,11 @@ def _left_out(
         why = (
             f"no two such hosts have {asked} addresses"
             if is_alone
-            else f"{probe.name} is {_label(probe)} only"
+            else f"{_what(probe)} is {_label(probe)} only"
         )
-        return f"{needs}, and --family leaves only {asked}: {why}"
+        return f"{lacks}, and --family leaves only {asked}: {why}"
     if not mesh.count(probe, inventory.hosts, families, only):
-        return f"{needs}, of which --only {' --only '.join(only)} leaves no flow"
+        return f"{lacks}, of which --only {' --only '.join(only)} leaves no flow"
     return ""
 
 
@@ -137,6 +152,11 @@ def _check_words(option: str, kind: str, words: Iterable[str], known: Iterable[s
 
 def _each_once(words: Sequence[str]) -> tuple[str, ...] | None:
     return tuple(dict.fromkeys(words)) or None
+
+
+def _what(probe: Probe) -> str:
+    """What says which families a probe has."""
+    return "pod_cidr" if probe.forwarded else probe.name
 
 
 def _label(probe: Probe) -> str:

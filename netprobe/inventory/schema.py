@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface
 from types import MappingProxyType
 from typing import Annotated, Final
 
@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Meta
 
 from netprobe.inventory.errors import shown
-from netprobe.model import Role
+from netprobe.model import MIN_NETWORK, Role
 
 
 class ConnectionKind(msgspec.Struct, frozen=True):
@@ -74,6 +74,26 @@ def _check_address(text: str) -> str:
     return f"{shown(text)} {reason}" if reason else ""
 
 
+def _check_network(text: str) -> str:
+    try:
+        interface = ip_interface(text)
+    except ValueError:
+        return _not_a_network(text)
+    network = interface.network
+    if "/" not in text:
+        return _not_a_network(text)
+    if interface.ip != network.network_address:
+        return f"{shown(text)} has bits set behind its prefix; write {network}"
+    if network.num_addresses < MIN_NETWORK:
+        return f"{shown(text)} has no address to send from; expected at least {MIN_NETWORK} addresses"
+    reason = next(filter(None, map(_unusable, (network[1], network[-2]))), "")
+    return f"{shown(text)} {reason}" if reason else ""
+
+
+def _not_a_network(text: str) -> str:
+    return f"expected a network, as 10.244.0.0/16 or fd00:10:244::/56, got {shown(text)}"
+
+
 def _not_an_address(text: str) -> str:
     alone, slash, _ = text.partition("/")
     if slash and not _check_address(alone):
@@ -107,6 +127,7 @@ _CHECKS: Final[Mapping[str, Callable[[str], str]]] = MappingProxyType(
         "address": _check_address,
         "host name": _check_host_name,
         "netns name": _check_netns_name,
+        "network": _check_network,
         "ssh word": _check_ssh_word,
     }
 )
@@ -129,6 +150,7 @@ _HostName = Annotated[str, Meta(extra={"kind": "host name"})]
 _SshWord = Annotated[str, Meta(extra={"kind": "ssh word"})]
 _NetnsName = Annotated[str, Meta(extra={"kind": "netns name"})]
 _Text = Annotated[str, Meta(extra={"kind": "text"})]
+_Network = Annotated[str, Meta(extra={"kind": "network"})]
 _Address = Annotated[str, Meta(extra={"kind": "address"})]
 _Argument = Annotated[str, Meta(extra={"kind": "argument"})]
 _Command = Annotated[tuple[_Argument, ...], Meta(min_length=1)]
@@ -138,6 +160,7 @@ _ModeName = Annotated[str, Meta(extra={"kind": "mode"})]
 _ConnectionType = Annotated[str, Meta(extra={"kind": "connection type"})]
 
 _SET: Final = {"unique": True}
+_ONE_OR_MORE: Final = {"may_be_one": True}
 
 
 class ConnectionEntry(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -180,3 +203,4 @@ class Document(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     probes: Annotated[tuple[_ProbeName, ...], Meta(min_length=1, extra=_SET)] = ()
     modes: Annotated[tuple[_ModeName, ...], Meta(min_length=1, extra=_SET)] = ()
     ports: dict[_ProbeName, Annotated[tuple[_Port, ...], Meta(min_length=1, extra=_SET)]] = {}
+    pod_cidr: Annotated[tuple[_Network, ...], Meta(min_length=1, extra=_ONE_OR_MORE)] = ()

@@ -39,6 +39,13 @@ class Walker:
             extra, type_ = type_.extra or {}, type_.type
         if isinstance(type_, schema.StructType | schema.DictType):
             return self._mapping(node, type_, path)
+        if (
+            isinstance(type_, schema.VarTupleType)
+            and "may_be_one" in extra
+            and isinstance(node, yaml.ScalarNode)
+        ):
+            value = self.walk(node, type_.item_type, path)
+            return value if value is WRONG else [value]
         if isinstance(type_, schema.VarTupleType):
             return self._list(node, type_, path, is_set="unique" in extra)
         return self._scalar(node, type_, path, extra.get("kind", ""))

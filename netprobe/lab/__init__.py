@@ -8,6 +8,7 @@ A description is YAML::
     families: [ipv4, ipv6]                            # the default
     networks:                                         # a host in none has a link of its own to the router
       - {name: rack-1, hosts: [a, b]}                 # a bridge, with the router on it
+    pod_cidr: [10.244.0.0/16]                         # as the inventory has it; none is the default
     faults:
       - {on: router, nft: "tcp dport 179 reject with tcp reset"}    # at forward; on a host: at input
       - {on: [a, b], hook: output, nft: ["ip daddr $b drop", "ip6 daddr $b.ipv6 drop"]}

@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgspec
 import yaml
 
+from netprobe.inventory.schema import check_text
 from netprobe.lab.errors import DescriptionError
 from netprobe.model import Family, Role
 
@@ -137,11 +138,15 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     hosts: tuple[str | HostEntry, ...]
     families: tuple[Family, ...] = tuple(Family)
     networks: tuple[Network, ...] = ()
+    pod_cidr: str | tuple[str, ...] = ()
     faults: tuple[Fault, ...] = ()
     expect: dict[str, str] = {}
 
     def __post_init__(self) -> None:
         """Refuse names that are not usable or not unique, and networks that cannot be."""
+        for text in self.pod_ranges:
+            if problem := check_text(text, "network"):
+                raise ValueError(f"'pod_cidr': {problem}")
         if not self.hosts:
             raise ValueError("'hosts' is empty")
         if not self.families or len(set(self.families)) < len(self.families):
@@ -161,6 +166,11 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
                     both = f"{placed[host]!r} and {network.name!r}"
                     raise ValueError(f"host {host!r} is in two networks, {both}")
                 placed[host] = network.name
+
+    @property
+    def pod_ranges(self) -> tuple[str, ...]:
+        """The ranges of the pods' addresses."""
+        return _strings(self.pod_cidr)
 
     @property
     def roles(self) -> dict[str, tuple[Role, ...]]:

@@ -17,9 +17,10 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from netprobe import mesh
 from netprobe.lab.description import Description, unknown
 from netprobe.lab.errors import DescriptionError
-from netprobe.model import Caveat, Cell, Family, Flow, Judgement, Segment, Verdict
+from netprobe.model import Caveat, Cell, Family, Flow, Inventory, Judgement, Segment, Verdict
 from netprobe.probes import registry
 
 _ANY: Final = "*"
@@ -266,7 +267,7 @@ def _hosts(word: str, description: Description) -> frozenset[str]:
 
 def _exists(pattern: Pattern, description: Description) -> bool:
     """Whether any flow with the default ports fits: a pattern that cannot is a slip of the pen."""
-    for probe in registry().values():
+    for probe in mesh.probes(Inventory(hosts=(), pod_cidr=description.pod_ranges)).values():
         if pattern.probe not in (None, probe.name) or pattern.port not in (None, *probe.ports):
             continue
         families = set(probe.families) & set(description.families)

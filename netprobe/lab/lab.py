@@ -126,7 +126,8 @@ class Lab:
                     python=(sys.executable,),
                 )
                 for host in self.hosts.values()
-            )
+            ),
+            pod_cidr=self.description.pod_ranges,
         )
 
     def __enter__(self) -> Lab:  # noqa: PYI034 (Self is Python 3.11's)

@@ -36,7 +36,9 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     `any_port`, one open port of several is enough unless the inventory sets them. `packet` crafts the
     template of the probe packet, `sights` recognise it and its answers, `withdrawal` takes back what the
     packet left half done at the destination. With `fixed_source_port` the real traffic leaves from the port
-    it goes to.
+    it goes to. With `forwarded` it is a pod's: its packets bear an address of the inventory's `pod_cidr`.
+    Both hosts forward such packets, so they enter below the source's firewall and have arrived in front of
+    the destination's. `hint` is what is worth knowing where packets are lost on the path without a word.
     """
 
     name: str
@@ -53,6 +55,8 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     withdrawal: Callable[[Family, int | None, Key], Template] | None = None
     application: Application | None = None
     fixed_source_port: bool = False
+    forwarded: bool = False
+    hint: str = ""
 
     @property
     def shares_conntrack(self) -> bool:

@@ -47,4 +47,6 @@ PROBE = Probe(
     families=(Family.IPV4,),
     packet=_packet,
     sights=_sights,
+    hint="IP protocol 4 is neither TCP nor UDP: routers, firewalls and cloud security groups need a rule of "
+    "its own for it.",
 )

@@ -8,14 +8,14 @@ later. The results of the modes are added for readers who do not want to work th
 from __future__ import annotations
 
 import re
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from netprobe import __version__
-from netprobe.model import Cell, HostReport, Inventory, Run, Settings, Verdict
+from netprobe.model import MIN_NETWORK, Cell, HostReport, Inventory, Run, Settings, Verdict
 from netprobe.modes import ModeResult, evaluate
 from netprobe.reports.base import Options, Report, ReportError, printable, when
 
@@ -29,7 +29,8 @@ class ModeSummary(msgspec.Struct, frozen=True, kw_only=True):
     """
     A mode's result: of `required` flows so many are open, blocked and untested.
 
-    These are those that were probed; `not_probed` and `impossible` are what the mode needs besides.
+    These are those that were probed; `not_probed` and `impossible` are what the mode needs besides, and
+    `left_out` its probes that the inventory has no addresses for.
     """
 
     mode: str
@@ -41,6 +42,7 @@ class ModeSummary(msgspec.Struct, frozen=True, kw_only=True):
     verdicts: dict[Verdict, int]
     not_probed: int = 0
     impossible: int = 0
+    left_out: tuple[str, ...] = ()
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,6 +100,7 @@ def _summary(result: ModeResult) -> ModeSummary:
         verdicts=dict(result.counts),
         not_probed=result.not_probed,
         impossible=result.impossible,
+        left_out=result.left_out,
     )
 
 
@@ -160,11 +163,14 @@ def _check(run: Run) -> None:
             raise ValueError(f"flow {flow.number} is between hosts that the inventory does not have")
         if flow.src == flow.dst:
             raise ValueError(f"flow {flow.number} is from a host to itself")
-        addresses |= {flow.src_address, flow.dst_address}
+        addresses |= {flow.src_address, flow.dst_address, flow.bears}
     if len({cell.flow.number for cell in run.cells}) != len(run.cells):
         raise ValueError("two flows have the same number")
     for address in addresses:
         ip_address(address)
+    for text in run.inventory.pod_cidr:
+        if ip_network(text).num_addresses < MIN_NETWORK:
+            raise ValueError(f"the range {text} has no address to send from")
 
 
 REPORT = Report(

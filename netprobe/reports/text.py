@@ -32,7 +32,11 @@ _MANY: Final = 12
 _FEW_ROUTES: Final = 4
 _LIST_WIDTH: Final = 60
 _INDENT: Final = "   "
-_NOTHING_NEEDED: Final = "nothing to probe, all hosts share a subnet"
+_NOTHING_NEEDED: Final = "nothing probed, all hosts share a subnet"
+_LEFT_OUT: Final = (
+    "whether the network carries packets of pods, which go without encapsulation there; give the range of "
+    "their addresses as pod_cidr"
+)
 
 _CAVEATS: Final[Mapping[Caveat, str]] = {
     Caveat.STATE_ASSISTED: "an earlier packet between the same two hosts may have opened the way through a "
@@ -85,6 +89,7 @@ class _Text:
         yield from self._not_open()
         yield self._caveats()
         yield self._hosts()
+        yield self._left_out()
         yield self._footer()
         yield self._modes()
 
@@ -162,7 +167,7 @@ class _Text:
             yield from pen.wrap(text, _INDENT)
         flow = group.example.flow
         short = self._names.short
-        example = f"{short[flow.src]} → {short[flow.dst]} ({flow.src_address} → {flow.dst_address})"
+        example = f"{short[flow.src]} → {short[flow.dst]} ({flow.bears} → {flow.dst_address})"
         lead = "" if len(group.cells) == 1 else "e.g. "
         yield from pen.wrap(f"{lead}{example}: {group.evidence}", _INDENT, "  ")
         if group.caveats:
@@ -246,6 +251,15 @@ class _Text:
             yield from self._pen.wrap(
                 f"… and {len(errors) - len(shown)} problems more (-v shows them)", _INDENT
             )
+
+    def _left_out(self) -> Iterator[str]:
+        """What would have to be known as well before these modes are usable as they are."""
+        modes = [result for result in self._results if result.usable and result.left_out]
+        if modes:
+            yield self._pen.bold("Not probed")
+            probes = ", ".join(dict.fromkeys(probe for result in modes for probe in result.left_out))
+            names = ", ".join(result.mode.name for result in modes)
+            yield from self._pen.wrap(f"{probes} ({names}): {_LEFT_OUT}", _INDENT, "  ")
 
     # The end, which is read first.
 
@@ -380,8 +394,8 @@ def _outcome(result: ModeResult) -> tuple[str, Verdict]:
     closed = result.counts.get(Verdict.CLOSED, 0)
     blocked = result.blocked - closed
     if result.usable:
-        text = f"usable as it is, {flows} open" if result.required else _NOTHING_NEEDED
-        return text, Verdict.OPEN
+        usable = "usable as far as probed" if result.left_out else "usable as it is"
+        return f"{usable}, {flows} open" if result.required else _NOTHING_NEEDED, Verdict.OPEN
     parts = [
         f"{count:,} {what}" for count, what in ((closed, "closed"), (result.untested, "untested")) if count
     ]

@@ -145,7 +145,13 @@ REQUESTS: Final[dict[str, dict[str, Any]]] = {
             }
         ],
         "taps": [
-            {"kind": "packet", "point": "left", "filter": [[6, 0, 0, 0]], "arriving": True},
+            {
+                "kind": "packet",
+                "point": "left",
+                "filter": [[6, 0, 0, 0]],
+                "arriving": True,
+                "awaited": False,
+            },
             {"kind": "raw", "point": "socket", "filter": [[6, 0, 0, 0]], "version": 4, "protocol": 6},
         ],
         "templates": [
@@ -156,6 +162,7 @@ REQUESTS: Final[dict[str, dict[str, Any]]] = {
                 "plus": 0,
                 "idents": [4],
                 "source_port": 0,
+                "keeps_source": False,
                 "checksums": [[10, 0, 20, False]],
             },
             {"data": "AAAAAA==", "network": False, "tags": [0]},
@@ -221,11 +228,11 @@ WRONG: Final[list[Any]] = ["no", "\ud800", "é", "10.0.0.256", -1, 1.5, 1 << 40,
 RIGHT: Final = {
     str: {"point", "kind"},
     float: {"rate", "after", "within", "timeout"},
-    bool: {"arriving", "network", "delete"},
+    bool: {"arriving", "awaited", "network", "keeps_source", "delete"},
 }
 OPTIONAL: Final = {
     "peers", "ports", "sights", "taps", "base", "matches", "minus", "arriving", "network", "tags", "plus",
-    "idents", "source_port", "checksums", "after", "expect", "within", "delete",
+    "idents", "source_port", "checksums", "after", "expect", "within", "delete", "awaited", "keeps_source",
 }  # fmt: skip
 OF_FIXED_LENGTH: Final = [
     ("facts", ("ports", 0)),
@@ -305,6 +312,7 @@ def test_what_is_wrong_is_named_by_its_field(agent: Agent, verb: str) -> None:
         ("arm", ("templates", 0, "network"), 1, "template.network: expected true or false"),
         ("arm", ("taps", 0, "kind"), "ear", "tap.kind: expected one of packet, raw, keep"),
         ("arm", ("taps", 0, "arriving"), 0, "tap.arriving: expected true or false"),
+        ("arm", ("taps", 0, "awaited"), 0, "tap.awaited: expected true or false"),
         ("arm", ("taps", 1, "version"), 5, "tap.version: expected 4 or 6"),
         ("listen", ("mss",), 87, "mss: expected an integer from 88 to 32767"),
         ("listen", ("sockets", 1, 0), 4, "sockets.protocol: expected 6 or 17"),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
+from netprobe import mesh
 from netprobe.model import (
     Answer,
     Caveat,
@@ -30,7 +31,6 @@ from netprobe.model import (
     Verdict,
     Word,
 )
-from netprobe.probes import registry
 
 PACKETS = 5
 BURST = 10
@@ -145,7 +145,7 @@ def hosts(names: Sequence[str], subnets: int = 1, *, dual: bool = False) -> tupl
 def flows(inventory: Inventory) -> Iterable[Flow]:
     """All flows of an inventory, in the order of a plan."""
     number = 0
-    for probe in registry().values():
+    for probe in mesh.probes(inventory).values():
         if inventory.probes is not None and probe.name not in inventory.probes:
             continue
         for family in probe.families:
@@ -157,9 +157,9 @@ def flows(inventory: Inventory) -> Iterable[Flow]:
                         if src is dst or not roles or here is None or there is None:
                             continue
                         number += 1
-                        yield Flow(
-                            number, probe.name, family, probe.protocol, port, src.name, here, dst.name, there
-                        )
+                        pod = inventory.pod_address(family) if probe.forwarded else ""
+                        ends = src.name, here, dst.name, there, pod
+                        yield Flow(number, probe.name, family, probe.protocol, port, *ends)
 
 
 def cell(flow: Flow, outcome: Outcome | None) -> Cell:
@@ -180,6 +180,7 @@ def cell(flow: Flow, outcome: Outcome | None) -> Cell:
         ),
         evidence=Evidence(
             protocol=flow.protocol,
+            forwarded=flow.forwarded,
             untested=outcome.untested,
             first=outcome.fates,
             output=outcome.output,

@@ -72,6 +72,7 @@ SESSIONS = st.builds(
 EVIDENCE = st.builds(
     Evidence,
     protocol=st.sampled_from(Protocol),
+    forwarded=st.booleans(),
     untested=TEXT,
     first=FATES,
     confirm=FATES,
@@ -126,6 +127,7 @@ def runs(draw: st.DrawFn) -> Run:
                     draw(ADDRESSES),
                     dst,
                     draw(ADDRESSES),
+                    draw(st.just("") | ADDRESSES),
                 ),
                 judgement=draw(JUDGEMENTS),
                 evidence=draw(EVIDENCE),
@@ -163,6 +165,7 @@ def runs(draw: st.DrawFn) -> Run:
             probes=draw(st.none() | tuples_of(probes)),
             modes=draw(st.none() | tuples_of(st.sampled_from(tuple(MODES)) | TEXT)),
             ports=draw(st.dictionaries(probes, st.lists(PORT, max_size=2).map(tuple), max_size=2)),
+            pod_cidr=draw(st.sampled_from([(), ("10.244.0.0/16",), ("fd00:10:244::/56", "10.244.0.0/30")])),
         ),
         hosts=tuple(reports),
         cells=tuple(cells),
