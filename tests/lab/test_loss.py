@@ -128,7 +128,7 @@ def test_a_way_that_loses_a_hundredth_is_open(lossy: Mapping[str, tuple[Lab, lis
     """
     Maybe retried. Three packets of the 34 of a confirmation are lost once in two hundred.
 
-    Of the twenty flows here and three runs, four degraded cells are rarer than one in ten thousand.
+    Of the twenty flows here and three runs, five degraded cells are rarer than one in ten thousand.
     """
     _lab, runs = lossy["a hundredth at the router"]
     degraded = []
@@ -137,7 +137,7 @@ def test_a_way_that_loses_a_hundredth_is_open(lossy: Mapping[str, tuple[Lab, lis
         if cell.judgement.verdict is Verdict.DEGRADED:
             degraded.append(evidence(cell))
 
-    assert len(degraded) < 4, degraded
+    assert len(degraded) < 5, degraded
 
 
 PORTS: Final = """
