@@ -57,6 +57,9 @@ install_packages() {
     if [[ " $* " == *" openssh-server "* ]] && command -v systemctl >/dev/null; then
         systemctl --quiet disable ssh.service ssh.socket 2>/dev/null || true
     fi
+    if [[ " $* " == *" firewalld "* ]] && command -v systemctl >/dev/null; then
+        systemctl --quiet disable firewalld.service 2>/dev/null || true
+    fi
     return "$status"
 }
 
