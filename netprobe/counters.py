@@ -2,7 +2,7 @@
 The kernel's own counters of packets that it discards on their way to or from a program, and what each means.
 
 They count for a whole host, so one says something of a flow only where it grew by exactly as many packets as
-were sent. Names are those of /proc/net/netstat, snmp, snmp6, xfrm_stat, stat/nf_conntrack and stat/rt_cache
+were sent. Names are those of /proc/net/netstat, snmp, snmp6, xfrm_stat and stat/nf_conntrack
 (linux/net/ipv4/proc.c, linux/net/ipv6/proc.c, linux/net/netfilter/nf_conntrack_standalone.c).
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-FILES: Final = ("netstat", "snmp", "snmp6", "xfrm_stat", "stat/nf_conntrack", "stat/rt_cache")
+FILES: Final = ("netstat", "snmp", "snmp6", "xfrm_stat", "stat/nf_conntrack")
 
 CHECKSUM_FILES: Final = ("snmp", "snmp6")
 WRONG_CHECKSUMS: Final = ("Udp.InCsumErrors", "Udp6InCsumErrors")
@@ -32,8 +32,6 @@ ARRIVING: Final[Mapping[str, str]] = MappingProxyType(
         "Udp6InCsumErrors": "its UDP checksum is wrong on arrival",
         "IpExt.InCsumErrors": "its IP header's checksum is wrong on arrival",
         "nf_conntrack.drop": "the conntrack table is full",
-        "rt_cache.in_martian_src": "no packet can have that source address (a martian)",
-        "rt_cache.in_martian_dst": "no packet can have that destination address (a martian)",
         "XfrmInNoPols": "an IPsec policy wants it encrypted",
         "XfrmInTmplMismatch": "an IPsec policy wants it encrypted",
         "IpExt.InNoRoutes": "it has no route for it",
@@ -63,7 +61,7 @@ MEANINGS: Final[Mapping[str, str]] = MappingProxyType({**ARRIVING, **LEAVING})
 def short(name: str) -> str:
     """The name by which people look for a counter: without its group, where it stands for itself."""
     group, _dot, rest = name.rpartition(".")
-    return rest if group in ("TcpExt", "rt_cache") else name
+    return rest if group == "TcpExt" else name
 
 
 def growth(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:

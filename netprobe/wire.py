@@ -79,13 +79,16 @@ class Armed(msgspec.Struct):
 
 class AskFacts(msgspec.Struct):
     """
-    Tell about the host; routes to `peers`, holders of `ports` ((protocol, port)).
+    Tell about the host; routes to `peers`, holders of `ports` ((protocol, port)), which `connections` it has.
+
+    These are TCP's, as (address, port, peer's address, peer's port).
 
     A run asks for no routes: 99 of them take a host two milliseconds, and nothing is judged by them yet.
     """
 
     peers: list[str] = []
     ports: list[tuple[int, int]] = []
+    connections: list[tuple[str, int, str, int]] = []
 
 
 class Route(msgspec.Struct):
@@ -103,8 +106,9 @@ class Facts(msgspec.Struct):
     What an agent says of its host.
 
     `addresses` are (interface, address, prefix length), `links` (interface, MTU, kind), `xdp` the interfaces
-    that have an XDP program, `ports` (protocol, address, port, program); `time` is the host's clock in
-    seconds since 1970; `alone` is whether no other agent works in the same network namespace.
+    that have an XDP program, `ports` (protocol, address, port, program), `connections` numbers of those that
+    were asked for; `time` is the host's clock in seconds since 1970; `alone` is whether no other agent works
+    in the same network namespace.
     """
 
     kernel: str
@@ -120,6 +124,7 @@ class Facts(msgspec.Struct):
     xdp: list[str]
     routes: dict[str, Route]
     ports: list[tuple[int, str, int, str]]
+    connections: list[Number]
     alone: bool
 
     def __post_init__(self) -> None:

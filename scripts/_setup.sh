@@ -32,6 +32,25 @@ find_python() {
     return 1
 }
 
+# What the tests run besides Python, COMMAND:PACKAGE as `setup` takes them.
+# shellcheck disable=SC2034  # used by those that source this
+programs_of_tests=(
+    ip:iproute2 nft:nftables iptables:iptables ipset:ipset conntrack:conntrack tcpdump:tcpdump
+    ssh:openssh-client sshd:openssh-server ssh-keygen:openssh-client sudo:sudo ps:procps unshare:util-linux
+    bird:bird2 birdc:bird2 gobgpd:gobgpd gobgp:gobgpd etcd:etcd-server openssl:openssl
+    wireguard-go:wireguard-go wg:wireguard-tools
+    ethtool:ethtool firewalld:firewalld dbus-daemon:dbus-daemon gdbus:libglib2.0-bin
+)
+
+# The services of packages that are installed for their programs alone.
+declare -A units_of=(
+    [openssh-server]="ssh.service ssh.socket"
+    [bird2]=bird.service
+    [gobgpd]=gobgpd.service
+    [etcd-server]=etcd.service
+    [firewalld]=firewalld.service
+)
+
 # Installs packages as root; tells the user how to otherwise. Fails only where apt itself does.
 install_packages() {
     if ! command -v apt-get >/dev/null; then
@@ -43,8 +62,8 @@ install_packages() {
         return
     fi
     say "installing $*"
-    # Packages of servers (openssh-server) start and enable them; we want the program, not the service.
-    local policy=/usr/sbin/policy-rc.d status=0
+    # Packages of servers start and enable them; we want the programs, not the services.
+    local policy=/usr/sbin/policy-rc.d status=0 package unit
     (
         if [[ ! -e $policy ]]; then
             trap 'rm -f "$policy"' EXIT
@@ -54,11 +73,12 @@ install_packages() {
         export DEBIAN_FRONTEND=noninteractive
         apt-get update -qq && apt-get install -y -qq --no-install-recommends "$@"
     ) >&2 </dev/null || status=$?
-    if [[ " $* " == *" openssh-server "* ]] && command -v systemctl >/dev/null; then
-        systemctl --quiet disable ssh.service ssh.socket 2>/dev/null || true
-    fi
-    if [[ " $* " == *" firewalld "* ]] && command -v systemctl >/dev/null; then
-        systemctl --quiet disable firewalld.service 2>/dev/null || true
+    if command -v systemctl >/dev/null; then
+        for package in "$@"; do
+            for unit in ${units_of[$package]:-}; do
+                systemctl --quiet disable "$unit" 2>/dev/null || true
+            done
+        done
     fi
     return "$status"
 }

@@ -38,6 +38,5 @@ def test_a_counter_is_called_as_people_look_for_it() -> None:
     Without the group that no tool shows, and with it where the name alone says too little.
     """
     assert "IPReversePathFilter" == counters.short("TcpExt.IPReversePathFilter")
-    assert "in_martian_src" == counters.short("rt_cache.in_martian_src")
     assert "Tcp.InCsumErrors" == counters.short("Tcp.InCsumErrors")
     assert "Ip6InNoRoutes" == counters.short("Ip6InNoRoutes")

@@ -6,7 +6,7 @@ from netprobe.agent import wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
 
 def counters(request: "dict[str, object]") -> "dict[str, object]":
@@ -45,24 +45,20 @@ def _one_line(lines: "Iterable[str]") -> "Iterator[tuple[str, int]]":
         yield name, int(number)
 
 
-def _table(group: str) -> "Callable[[Iterable[str]], Iterator[tuple[str, int]]]":
+def _conntrack(lines: "Iterable[str]") -> "Iterator[tuple[str, int]]":
     """A line of names, and one of hexadecimal numbers for each CPU."""
-
-    def read(lines: "Iterable[str]") -> "Iterator[tuple[str, int]]":
-        rows = iter(lines)
-        names = next(rows, "").split()
-        for row in rows:
-            for name, number in zip(names, row.split()):
-                yield group + "." + name, int(number, 16)
-
-    return read
+    rows = iter(lines)
+    names = next(rows, "").split()
+    for row in rows:
+        for name, number in zip(names, row.split()):
+            yield "nf_conntrack." + name, int(number, 16)
 
 
+# What is in stat/rt_cache counts for the whole machine, all its containers, and not for this namespace.
 _READERS = {
     "netstat": _two_lines,
     "snmp": _two_lines,
     "snmp6": _one_line,
     "xfrm_stat": _one_line,
-    "stat/nf_conntrack": _table("nf_conntrack"),
-    "stat/rt_cache": _table("rt_cache"),
+    "stat/nf_conntrack": _conntrack,
 }

@@ -22,17 +22,23 @@ _TABLES = (
 )
 _TUNNELS = ("vxlan", "wireguard", "geneve", "gtp", "bareudp")
 """Kinds of devices for which the kernel itself holds a UDP port."""
-_TCP_LISTEN = "0A"  # linux/include/net/tcp_states.h
+_TCP_SYN_RECV, _TCP_LISTEN = "03", "0A"  # linux/include/net/tcp_states.h
+_MAPPED = "::ffff:"  # RFC 4291 §2.5.5.2
 _MAX_PROCESSES = 20000
 
 
 def facts(request: "dict[str, object]") -> "dict[str, object]":
-    """All of it, with the routes to `peers` and the holders of `ports` ([protocol, port])."""
+    """
+    All of it, with the routes to `peers` and the holders of `ports` ([protocol, port]).
+
+    It says which `connections` there are, by number: TCP's, as [address, port, peer's address, peer's port].
+    """
     peers = [wire.text(each, "peers") for each in wire.items(request.get("peers", []), "peers")]
     wanted = set()
     for each in wire.items(request.get("ports", []), "ports"):
         protocol, port = wire.items(each, "ports", 2)
         wanted.add((wire.integer(protocol, "ports", 0, 255), wire.integer(port, "ports", 0, 65535)))
+    connections = [_connection(each) for each in wire.items(request.get("connections", []), "connections")]
     handle = netlink.Netlink(netlink.NETLINK_ROUTE)
     try:
         links = netlink.links(handle)
@@ -62,6 +68,7 @@ def facts(request: "dict[str, object]") -> "dict[str, object]":
         "xdp": [link["name"] for link in links.values() if link["xdp"]],
         "routes": routes,
         "ports": _ports(wanted, [str(link["name"]) for link in links.values() if link["kind"] in _TUNNELS]),
+        "connections": _present(connections),
     }
 
 
@@ -110,21 +117,48 @@ def _ports(wanted: "set[tuple[int, int]]", tunnels: "list[str]") -> "list[list[o
 
 
 def _sockets(table: str, protocol: int, family: int) -> "list[tuple[str, int, int]]":
-    """Address, port and inode of each listening (or unconnected UDP) socket, from /proc/net (proc(5))."""
-    found = []
-    try:
-        with open("/proc/self/net/" + table) as lines:
-            next(lines)
-            for line in lines:
-                parts = line.split()
-                if protocol == 6 and parts[3] != _TCP_LISTEN:
-                    continue
-                digits, _colon, port = parts[1].partition(":")
-                found.append((_unhex(digits, family), int(port, 16), int(parts[9])))
-    except FileNotFoundError:
-        # No IPv6 in this kernel.
-        pass
-    return found
+    """Address, port and inode of each listening (or unconnected UDP) socket."""
+    return [
+        (*_end(parts[1], family), int(parts[9]))
+        for parts in _rows(table)
+        if protocol != 6 or parts[3] == _TCP_LISTEN
+    ]
+
+
+def _connection(values: object) -> "tuple[str, int, str, int]":
+    address, port, peer, peer_port = wire.items(values, "connections", 4)
+    return (
+        wire.address_text(wire.address(address, "connections")),
+        wire.integer(port, "connections", 0, 65535),
+        wire.address_text(wire.address(peer, "connections")),
+        wire.integer(peer_port, "connections", 0, 65535),
+    )
+
+
+def _present(wanted: "list[tuple[str, int, str, int]]") -> "list[int]":
+    """Which of these connections there are, in any state but those of no connection yet."""
+    ports = {f"{port:04X}" for _address, port, _peer, _peer_port in wanted}
+    found = set()
+    for table, protocol, family in _TABLES if wanted else ():
+        for parts in _rows(table) if protocol == 6 else ():
+            if parts[1][-4:] in ports and parts[3] not in (_TCP_LISTEN, _TCP_SYN_RECV):
+                found.add((*_end(parts[1], family), *_end(parts[2], family)))
+    return [number for number, each in enumerate(wanted) if each in found]
+
+
+def _rows(table: str) -> "Iterator[list[str]]":
+    """The columns of a table of sockets in /proc/net (proc(5)); none where the kernel has no IPv6."""
+    with contextlib.suppress(FileNotFoundError), open("/proc/self/net/" + table) as lines:
+        next(lines)
+        for line in lines:
+            yield line.split()
+
+
+def _end(column: str, family: int) -> "tuple[str, int]":
+    """Address and port; an IPv4 address that an IPv6 socket has is an IPv4 address."""
+    digits, _colon, port = column.partition(":")
+    address = _unhex(digits, family)
+    return address[len(_MAPPED) :] if address.startswith(_MAPPED) else address, int(port, 16)
 
 
 def _unhex(digits: str, family: int) -> str:

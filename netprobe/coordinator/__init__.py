@@ -12,6 +12,7 @@ from datetime import datetime, timezone
 from importlib.metadata import version
 
 from netprobe.coordinator.cells import cells
+from netprobe.coordinator.connections import discount_met
 from netprobe.coordinator.deployment import Deployment, deployed
 from netprobe.coordinator.kernels import Kernels
 from netprobe.coordinator.progress import Progress, Silent
@@ -65,6 +66,7 @@ async def _probe(there: Deployment, told: Progress) -> None:
     if muster.watching:
         # What came late, after its volley had been waited for, is evidence as well.
         await volleys.listen(crew.names, 0)
+    await discount_met(crew, field)
     await kernels.ask()
 
 

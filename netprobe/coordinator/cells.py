@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from netprobe import counters, wire
+from netprobe import counters
 from netprobe.attempts import (
     ARRIVALS_MASK,
     CONFIRM_MASK,
@@ -17,7 +17,6 @@ from netprobe.attempts import (
     OUTPUT_WATCHED,
     PATTERN,
     SAME_PORT,
-    SOURCE_PORTS,
 )
 from netprobe.coordinator.field import Field
 from netprobe.evidence import fates, first_look, refusals, session_fates, unsendable
@@ -209,7 +208,9 @@ def _ports(field: Field, flow: Flow) -> tuple[tuple[int, ...], tuple[int, ...]]:
     failing, passing = [], []
     for first in range(PATTERN.first, PATTERN.first + PATTERN.total, SAME_PORT):
         group = ((1 << SAME_PORT) - 1) << first
-        port = wire.source_port(flow.number, first, (*SOURCE_PORTS, SAME_PORT), field.key.nonce)
+        port = field.source_port(flow, first)
+        if not field.counted(flow, group):
+            continue
         if through & group == group:
             passing.append(port)
         elif not through & group:

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from netprobe import plan
+from netprobe import plan, wire
 from netprobe.attempts import (
     ARRIVALS_MASK,
     CONFIRM_MASK,
@@ -15,6 +15,7 @@ from netprobe.attempts import (
     OUTPUT_MASK,
     PATTERN,
     SAME_PORT,
+    SOURCE_PORTS,
     Attempts,
 )
 from netprobe.evidence import fates
@@ -203,6 +204,19 @@ class Field:
             if flow.src in lossy or flow.dst in lossy:
                 missed = attempts.mask & ~self.seen.passed(flow, attempts.mask)
                 self._distrusted[flow.number] = self._distrusted.get(flow.number, 0) | missed
+
+    def distrust_met(self, flow: Flow, attempt: int) -> None:
+        """
+        Note a SYN that met a connection with its own addresses and ports: a real client's.
+
+        Whoever listens, the kernel answers it with a word about that connection (RFC 5961 §4).
+        """
+        self._distrusted[flow.number] = self._distrusted.get(flow.number, 0) | 1 << attempt
+
+    def source_port(self, flow: Flow, attempt: int) -> int:
+        """The port that an attempt of the flow leaves from, where its packet leaves that open."""
+        same_port = SAME_PORT if PATTERN.mask >> attempt & 1 else 1
+        return wire.source_port(flow.number, attempt, (*SOURCE_PORTS, same_port), self.key.nonce)
 
     def distrust_half_open(self, flows: Iterable[Flow]) -> None:
         """

@@ -54,6 +54,7 @@ class Kernels:
         self._volleys = volleys
         self._told = told
         self._checksums: dict[str, dict[str, int]] = {}
+        self._discards: list[tuple[Flow, Discard]] = []
 
     async def look(self) -> None:
         """Note how many wrong checksums there were before the first packet."""
@@ -79,7 +80,10 @@ class Kernels:
             for host, question in turn.items():
                 questions[host] += self._judged(host, question, grown.get(host, {}))
             questions = {host: waiting for host, waiting in questions.items() if waiting}
+        # What was discarded is no longer known to have come: taken back it must be before.
         await self._rounds.withdraw(flows)
+        for flow, discard in self._discards:
+            self._field.seen.discarded(flow, discard)
 
     async def _suspects(self) -> dict[str, list[Flow]]:
         """By host, the flows that were lost there, alike ones beside each other."""
@@ -138,5 +142,4 @@ class Kernels:
 
     def _note(self, host: str, name: str, flows: Collection[Flow]) -> None:
         self._told.advance(len(flows))
-        for flow in flows:
-            self._field.seen.discarded(flow, Discard(host, name))
+        self._discards += [(flow, Discard(host, name)) for flow in flows]

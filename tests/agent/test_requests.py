@@ -130,7 +130,11 @@ def test_lines_come_out_however_the_bytes_came_in() -> None:
 
 
 REQUESTS: Final[dict[str, dict[str, Any]]] = {
-    "facts": {"peers": ["10.77.2.11", "fd77:6e70:6c61:2::11"], "ports": [[6, 179]]},
+    "facts": {
+        "peers": ["10.77.2.11", "fd77:6e70:6c61:2::11"],
+        "ports": [[6, 179]],
+        "connections": [["10.77.1.11", 179, "10.77.2.11", 40000]],
+    },
     "arm": {
         "nonce": 1,
         "flows": 10,
@@ -231,11 +235,13 @@ RIGHT: Final = {
     bool: {"arriving", "awaited", "network", "keeps_source", "delete"},
 }
 OPTIONAL: Final = {
-    "peers", "ports", "sights", "taps", "base", "matches", "minus", "arriving", "network", "tags", "plus",
-    "idents", "source_port", "checksums", "after", "expect", "within", "delete", "awaited", "keeps_source",
+    "peers", "ports", "connections", "sights", "taps", "base", "matches", "minus", "arriving", "network",
+    "tags", "plus", "idents", "source_port", "checksums", "after", "expect", "within", "delete", "awaited",
+    "keeps_source",
 }  # fmt: skip
 OF_FIXED_LENGTH: Final = [
     ("facts", ("ports", 0)),
+    ("facts", ("connections", 0)),
     ("arm", ("sights", 0, "matches", 0)),
     ("arm", ("taps", 0, "filter", 0)),
     ("arm", ("templates", 0, "checksums", 0)),
@@ -306,6 +312,7 @@ def test_what_is_wrong_is_named_by_its_field(agent: Agent, verb: str) -> None:
     [
         ("facts", ("peers", 0), "10.0.0", "peers: '10.0.0' is no address"),
         ("facts", ("ports", 0), [6], "ports: expected 2 items, not 1"),
+        ("facts", ("connections", 0, 2), "n2", "connections: 'n2' is no address"),
         ("arm", ("nonce",), 1 << 32, "nonce: expected an integer from 0 to 4294967295"),
         ("arm", ("templates", 0, "data"), "?", "template.data: expected base64"),
         ("arm", ("templates", 0, "data"), "", "template.tags: expected an integer from 0 to -4"),

@@ -16,8 +16,8 @@ import pytest
 
 from netprobe.lab import Lab, describe
 from netprobe.model import Segment, Verdict
+from tests.lab.live.programs import Lines
 from tests.lab.probing import Held, evidence, probe
-from tests.lab.test_live import Lines
 
 pytestmark = pytest.mark.lab
 

@@ -15,8 +15,8 @@ import pytest
 
 from netprobe.lab import Lab, describe
 from netprobe.model import Caveat, Cell, Family, Run, Segment, Verdict
+from tests.lab.live.programs import Lines
 from tests.lab.probing import evidence, only, probe
-from tests.lab.test_live import Lines
 
 pytestmark = pytest.mark.lab
 
