@@ -50,6 +50,14 @@ FRESH_MASK: Final = FRESH_PORT.mask | FRESH_PORT_WATCHED.mask
 CONFIRM_MASK: Final = BURST.mask | PATTERN.mask | LATE_MASK
 ARRIVALS_MASK: Final = FIRST.mask | CONFIRM_MASK
 
+MAX_HOPS: Final = 32
+HOPS: Final = Attempts(0, MAX_HOPS)
+"""A trace has a key of its own, and numbers its packets by their TTL, from 1 on."""
+HOPS_AGAIN: Final = Attempts(MAX_HOPS, MAX_HOPS)
+"""The same, asked again: an answer to one of these is none to the first question, that came late."""
+ALL_OF_A_PORT: Final = HOPS.total + HOPS_AGAIN.total
+"""They leave from one source port: equal-cost paths are chosen by it, and a trace must not mix them."""
+
 SOURCE_PORTS: Final = (32768, 19000)
 """
 The first, and how many: some that real traffic has (net.ipv4.ip_local_port_range, VXLAN's as well).

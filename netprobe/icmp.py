@@ -37,7 +37,7 @@ _V4: Final[Mapping[tuple[int, int], tuple[Word, str]]] = {
     (3, 13): (Word.PROHIBITED, "communication administratively prohibited"),
     (3, 14): (Word.PROHIBITED, "host precedence violation"),
     (3, 15): (Word.PROHIBITED, "precedence cutoff"),
-    (11, 0): (Word.UNREACHABLE, "time to live exceeded: a routing loop"),
+    (11, 0): (Word.UNREACHABLE, "time to live exceeded"),
 }
 _V6: Final[Mapping[tuple[int, int], tuple[Word, str]]] = {
     (1, 0): (Word.UNREACHABLE, "no route"),
@@ -47,9 +47,12 @@ _V6: Final[Mapping[tuple[int, int], tuple[Word, str]]] = {
     (1, 4): (Word.PROHIBITED, "port unreachable"),
     (1, 5): (Word.PROHIBITED, "source address failed ingress/egress policy"),
     (1, 6): (Word.PROHIBITED, "reject route"),
-    (3, 0): (Word.UNREACHABLE, "hop limit exceeded: a routing loop"),
+    (3, 0): (Word.UNREACHABLE, "hop limit exceeded"),
     (4, 1): (Word.PROHIBITED, "unrecognised next header"),
 }
+
+EXCEEDED: Final = ("ICMP 11/0 ", "ICMPv6 3/0 ")
+"""How the reasons begin that say that a packet had no more hops to go."""
 
 
 class Quote(msgspec.Struct, frozen=True):

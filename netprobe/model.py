@@ -355,6 +355,62 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     rtt_ms: float | None = None
 
 
+class Reply(Symbol):
+    """
+    What is known of a packet that had so many hops to go.
+
+    NONE: nobody said anything. EXCEEDED: a router let it expire, and has therefore seen it. REFUSED: somebody
+    refused it. ANSWERED: somebody answered it in the destination's name. ARRIVED: the destination's interface
+    saw it.
+    """
+
+    NONE = "none"
+    EXCEEDED = "exceeded"
+    REFUSED = "refused"
+    ANSWERED = "answered"
+    ARRIVED = "arrived"
+
+
+class Hop(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """
+    What became of the packets of one TTL (or hop limit) on a way.
+
+    `by` is the address of who spoke about them ("" for nobody, or where it does not tell), `said` the words,
+    `rtt_ms` after how long. `is_unsure`: the silence may be want of words, and not of the packet.
+    """
+
+    ttl: int
+    reply: Reply = Reply.NONE
+    by: str = ""
+    said: str = ""
+    rtt_ms: float | None = None
+    is_unsure: bool = False
+
+
+class Trace(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """
+    How far the packets of a flow come, hop by hop.
+
+    `error` is why that could not be found out. `left` is whether any was seen to leave the source, `last_ttl`
+    and `last_by` the furthest hop that saw one, and its address: 0 and "" for none. `arrived_ttl` is the
+    smallest TTL with which one came to the destination's interface, `passed` whether one came to its socket.
+    `refusal` is the first that was heard on the way, `lost_ttl` the first hop behind `last_ttl` that saw
+    packets of `reference` and none of these: the trace, on the same pair, of a probe that is open there.
+    """
+
+    flow: Flow
+    error: str = ""
+    hops: tuple[Hop, ...] = ()
+    left: bool = False
+    last_ttl: int = 0
+    last_by: str = ""
+    arrived_ttl: int | None = None
+    passed: bool = False
+    refusal: Refusal | None = None
+    lost_ttl: int | None = None
+    reference: Trace | None = None
+
+
 class Interface(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
     An interface of a host that has probed addresses; its MTU in bytes.
@@ -429,13 +485,14 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     """
     A whole run: what was asked, what each host said, every cell, and probe packets sent.
 
-    Times are ISO 8601.
+    `traces` are those of blocked flows, where they were asked for. Times are ISO 8601.
     """
 
     inventory: Inventory
     settings: Settings = Settings()
     hosts: tuple[HostReport, ...]
     cells: tuple[Cell, ...]
+    traces: tuple[Trace, ...] = ()
     packets: int = 0
     started: str
     finished: str

@@ -337,6 +337,20 @@ def required_flows(
     return [needed[number] for number in sorted(needed)]
 
 
+def needed_cells(required: Iterable[RequiredFlow]) -> Iterator[Cell]:
+    """
+    The cells that make required flows not open.
+
+    Of alternatives that are not known because one was not tested, only that one: the others decide nothing.
+    """
+    for flow in required:
+        if flow.verdict is Verdict.OPEN:
+            continue
+        for cell in flow.cells:
+            if flow.verdict is not Verdict.UNTESTED or cell.judgement.verdict is Verdict.UNTESTED:
+                yield cell
+
+
 def exit_status(
     run: Run, results: Iterable[ModeResult] | None = None, probes: Mapping[str, Probe] | None = None
 ) -> int:

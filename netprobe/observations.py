@@ -16,7 +16,7 @@ import msgspec
 from netprobe.attempts import OUTPUT_MASK
 from netprobe.counters import ARRIVING
 from netprobe.model import Flow, Protocol, Refusal
-from netprobe.template import Kind
+from netprobe.template import ATTEMPT_BITS, Kind
 
 LEFT, INTERFACE, SOCKET = "left", "interface", "socket"
 """The points of a host at which its taps see packets."""
@@ -35,11 +35,16 @@ _FROM_SOURCE: Final = (Kind.PROBE, Kind.RESET, Kind.WITHDRAWAL, Kind.REQUEST)
 
 
 class Refused(msgspec.Struct, frozen=True, gc=False):
-    """A refusal, who heard it, and the attempts of a flow that it is about, as a mask."""
+    """
+    A refusal, who heard it, and the attempts of a flow that it is about, as a mask.
+
+    `rtt_us` is how long after its packet it came, in microseconds, 0 where that is not known.
+    """
 
     attempts: int
     listener: str
     refusal: Refusal
+    rtt_us: int = 0
 
 
 class Discard(msgspec.Struct, frozen=True, gc=False):
@@ -74,6 +79,8 @@ class Observations:
     that a flow was delivered to although it was meant for another, with the attempts. `served` are the
     attempts of sessions whose request came through, `resent` the flows whose answer was sent again, `words`
     how many refusals each host has heard, `discards` which kernel has counted what was lost of a flow.
+    `departed` is when the packet of a tag was sent, in microseconds by its source's clock, where that was
+    asked for and no second one had its tag.
     """
 
     def __init__(self, flows: Sequence[Flow]) -> None:
@@ -92,6 +99,7 @@ class Observations:
         self.resent: set[int] = set()
         self.words: Counter[str] = Counter()
         self.discards: dict[int, Discard] = {}
+        self.departed: dict[int, int] = {}
 
     def at(self, point: str, kind: Kind) -> list[int]:
         """The attempts that were seen at a point, by flow number."""
@@ -168,16 +176,27 @@ class Observations:
         if self._begins(number, host):
             self.sessions.setdefault(number, []).append(result)
 
-    def heard(self, listener: str, number: int, attempts: int, refusal: Refusal) -> None:
+    def depart(self, host: str, times: Iterable[tuple[int, int]]) -> None:
+        """Note when a host sent which tags; of two with the same one nobody knows which is answered."""
+        for tag, at_us in times:
+            if self._begins(tag >> ATTEMPT_BITS, host):
+                self.departed[tag] = 0 if tag in self.departed else at_us
+
+    def _rtt_us(self, listener: str, number: int, attempts: int, at_us: int) -> int:
+        departed_us = self.departed.get(number << ATTEMPT_BITS | attempts.bit_length() - 1, 0)
+        return max(0, at_us - departed_us) if departed_us and self._begins(number, listener) else 0
+
+    def heard(self, listener: str, number: int, attempts: int, refusal: Refusal, at_us: int = 0) -> None:
         """
-        Note a refusal of attempts of a flow.
+        Note a refusal of attempts of a flow, and when it came by its listener's clock (microseconds).
 
         Where only the low half of the tag was quoted, anybody may guess it: of packets that nobody sent, no
         refusal is believed.
         """
         is_theirs = self._begins(number, listener) or self._ends(number, listener)
         if is_theirs and attempts & self.sent[number]:
-            self.refused.setdefault(number, []).append(Refused(attempts, listener, refusal))
+            rtt_us = self._rtt_us(listener, number, attempts, at_us)
+            self.refused.setdefault(number, []).append(Refused(attempts, listener, refusal, rtt_us))
             self.words[listener] += 1
 
     def discarded(self, flow: Flow, discard: Discard) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
+
+import msgspec
 
 from netprobe import mesh, modes
 from netprobe.attempts import FIRST, FRESH_PORT, OUTPUT, Attempts
@@ -11,7 +13,17 @@ from netprobe.model import Family, Flow, Inventory, Protocol, Settings
 from netprobe.probes import Probe
 from netprobe.template import MAX_FLOWS
 
-__all__ = ["FirstLook", "Settings", "Share", "first_look", "flows", "probes", "shares", "usual_count"]
+__all__ = [
+    "FirstLook",
+    "Settings",
+    "Share",
+    "first_look",
+    "flows",
+    "numbered",
+    "probes",
+    "shares",
+    "usual_count",
+]
 
 _FEWEST, _FIRST_ROUND_PACKETS = 3, 2000
 
@@ -144,6 +156,11 @@ def flows(inventory: Inventory, settings: Settings | None = None) -> list[Flow]:
                         )
                     )
     return found
+
+
+def numbered(flows: Iterable[Flow]) -> list[Flow]:
+    """Flows as a run of their own has them: numbered from 0."""
+    return [msgspec.structs.replace(flow, number=number) for number, flow in enumerate(flows)]
 
 
 def _check_number(flows: int) -> None:

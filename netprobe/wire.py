@@ -165,11 +165,16 @@ class Volley(msgspec.Struct):
 
 
 class Fire(msgspec.Struct):
-    """Send volleys, one after the other; `rate` in packets a second, the first `after` so many seconds."""
+    """
+    Send volleys, one after the other; `rate` in packets a second, the first `after` so many seconds.
+
+    `timed`: tell when each packet was sent.
+    """
 
     rate: float
     after: float
     volleys: list[Volley]
+    timed: bool = False
 
 
 def source_port(flow: int, attempt: int, ports: tuple[int, int, int], nonce: int) -> int:
@@ -186,10 +191,15 @@ def source_port(flow: int, attempt: int, ports: tuple[int, int, int], nonce: int
 
 
 class Fired(msgspec.Struct):
-    """How many packets the kernel took, and which it refused, by errno's name."""
+    """
+    How many packets the kernel took, and which it refused, by errno's name.
+
+    `times` are (tag without nonce, microseconds by the agent's own clock), if they were asked for.
+    """
 
     sent: Count
     errors: list[tuple[str, Masks]]
+    times: list[tuple[Number, Count]] = []
 
 
 class Connect(msgspec.Struct):
@@ -255,14 +265,15 @@ class Collected(msgspec.Struct):
 
     `sightings` are (point, kind, masks); `origins` (kind, source address, TTL, destination port of a
     probe or 0, flows) of what arrived; `rtts` (flow, microseconds); `kept` (point, packet from its IP header
-    on); `drops` how many packets each point lost for want of room; `served` the sessions whose request came
-    through, `resent` the flows of those whose answer had to be sent again.
+    on, time of its coming in microseconds by the agent's own clock); `drops` how many packets each point lost
+    for want of room; `served` the sessions whose request came through, `resent` the flows of those whose
+    answer had to be sent again.
     """
 
     sightings: list[tuple[Point, Kind, Masks]]
     origins: list[tuple[Kind, str, Number, Number, list[Number]]]
     rtts: list[tuple[Number, Count]]
-    kept: list[tuple[str, bytes]]
+    kept: list[tuple[str, bytes, Count]]
     drops: dict[str, Count]
     served: Masks
     resent: list[Number]

@@ -21,7 +21,7 @@ import signal
 import tempfile
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import hypothesis
 import pytest
@@ -170,10 +170,22 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fail the session that leaves a process or a namespace, whichever test it was."""
     pids = {int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()} - {os.getpid()}
     left = _strays(pid for pid in pids if _is_marked(pid) and _runs(pid))
-    left += [f"namespace {name}" for name in sorted(_namespaces(of_the_dead=True) - _AT_START)]
+    # One of several processes that share the tests: those of the dead may be another's, which still works.
+    output = getattr(session.config, "workeroutput", None)
+    left += [f"namespace {name}" for name in sorted(_namespaces(of_the_dead=output is None) - _AT_START)]
+    others: list[str] = session.config.stash.get(_LEFT, [])
+    left += others
+    if output is not None:
+        output["left"] = left
     session.config.stash[_LEFT] = left
     if left:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:  # noqa: ANN401, ARG001 (pytest-xdist has no types)
+    """Hear what one of several processes that share the tests has left behind."""
+    node.config.stash.setdefault(_LEFT, []).extend(getattr(node, "workeroutput", {}).get("left", []))
 
 
 _LEFT: Final = pytest.StashKey[list[str]]()

@@ -119,7 +119,9 @@ def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) 
     assert f"netprobe {__version__}\n" == capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", ["", "run", "demo", "inventory", "inventory check", "completion"])
+@pytest.mark.parametrize(
+    "command", ["", "run", "trace", "demo", "inventory", "inventory check", "completion"]
+)
 def test_the_help_is_as_it_was_read_and_approved(
     command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -881,8 +883,8 @@ def test_the_report_has_colour_on_a_terminal_that_wants_it(
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys, "stdout", Terminal())
 
-    assert is_colourful is run_command._options(Output(None), verbose=False).color
-    assert not run_command._options(Output(tmp_path / "r.txt"), verbose=False).color
+    assert is_colourful is run_command.options(Output(None), verbose=False).color
+    assert not run_command.options(Output(tmp_path / "r.txt"), verbose=False).color
 
 
 @pytest.mark.parametrize("terminal", ["dumb", ""])

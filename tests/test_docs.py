@@ -32,6 +32,8 @@ SECTIONS: Final[dict[str, tuple[type[msgspec.Struct], ...]]] = {
     "fate": (model.Fate,),
     "refusals": (model.Refusal,),
     "session": (model.Session,),
+    "traces": (model.Trace,),
+    "hop": (model.Hop,),
 }
 
 

@@ -21,7 +21,7 @@ from netprobe.observations import (
     Observations,
     SessionResult,
 )
-from netprobe.template import Kind
+from netprobe.template import ATTEMPT_BITS, Kind
 
 A, B, C = "10.0.0.1", "10.0.0.2", "10.0.0.3"
 
@@ -423,3 +423,19 @@ def test_a_packet_of_a_pod_that_arrives_with_its_address_was_not_translated() ->
     seen.came_from("b", Kind.PROBE, POD.src_address, 64, 1, [POD.number])
 
     assert {POD.number: POD.src_address} == seen.nat
+
+
+def test_the_time_of_a_word_counts_from_the_packet_that_it_is_about() -> None:
+    """
+    By the clock of the host that sent the one and heard the other; another host's tells nothing of it.
+    """
+    seen = sent(0b1111)
+    tags = [UDP.number << ATTEMPT_BITS | attempt for attempt in range(4)]
+    seen.depart("a", [(tags[0], 100), (tags[1], 200), (tags[1], 300)])
+    seen.depart("b", [(tags[2], 100)])
+    for attempt in range(4):
+        seen.heard("a", UDP.number, 1 << attempt, refusal(), 450)
+    seen.heard("b", UDP.number, 1, refusal(), 450)
+    seen.heard("a", UDP.number, 1, refusal())
+
+    assert [350, 0, 0, 0, 0, 0] == [each.rtt_us for each in seen.refused[UDP.number]]

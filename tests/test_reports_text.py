@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netprobe.model import RATIONED, Caveat, Family, Flow, Host, Inventory, Role, Run, Segment, Verdict
+from netprobe.model import RATIONED, Caveat, Family, Flow, Host, Inventory, Role, Run, Segment, Trace, Verdict
 from netprobe.modes import evaluate
 from netprobe.reports import Options, registry
 from netprobe.reports._squares import GLYPHS, MEANINGS, _fold
@@ -50,6 +50,17 @@ def test_text_is_a_report_like_the_others() -> None:
     """The registry finds all formats by walking the package."""
     assert ["csv", "json", "text"] == [name for name in registry() if name in {"csv", "json", "text"}]
     assert ["csv", "json", "txt"] == [registry()[name].extension for name in ("csv", "json", "text")]
+
+
+def test_a_flow_that_comes_through_when_it_is_traced_was_lost_all_the_same() -> None:
+    """The trace is later than the verdict, and says so."""
+    some_run = run(Inventory(hosts=hosts("ab"), probes=("ipip",)), [where(is_(src="a"), PATH)])
+    (flow,) = (cell.flow for cell in some_run.cells if cell.flow.src == "a")
+    trace = Trace(flow=flow, left=True, arrived_ttl=3, passed=True)
+
+    assert "\n   trace: this time it comes through to b (hop 3)\n" in rendered(
+        msgspec.structs.replace(some_run, traces=(trace,))
+    )
 
 
 def test_every_verdict_has_its_own_glyph() -> None:

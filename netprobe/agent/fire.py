@@ -101,7 +101,8 @@ class Fire:
     `done` is called with the answer when the last packet has left, `note` with each tag (without nonce);
     `ways` tells the way out of the host.
     A packet that a full queue refused is tried again for a while; one that the kernel refused for good is
-    reported with its errno by name.
+    reported with its errno by name. If the request is `timed`, each tag is reported with the time of its
+    sending, in microseconds of the clock that packets are kept by.
     """
 
     def __init__(
@@ -120,6 +121,7 @@ class Fire:
         self._note = note
         self._rate = wire.number(request.get("rate"), "rate", 0.01, 1e6)
         after_s = wire.number(request.get("after", 0), "after", 0, 60)
+        self._timed = wire.flag(request.get("timed", False), "timed")
         volleys = [
             Volley(wire.fields(each, "volleys"), templates)
             for each in wire.items(request.get("volleys"), "volleys")
@@ -142,6 +144,7 @@ class Fire:
         self._links: dict[Selector, tuple[str, bytes]] = {}
         self._unreachable: dict[Selector, str] = {}
         self._errors: dict[str, dict[int, int]] = {}
+        self._times: list[tuple[int, int]] = []
         self._sent = 0
         self._full = 0
         # A filter at the interface drops with the word of a full queue: what is like this is not tried again.
@@ -230,7 +233,10 @@ class Fire:
         return True
 
     def _emit(self, volley: Volley, attempt: int, shot: Shot) -> None:
-        self._note(shot.flow << ATTEMPT_BITS | attempt)
+        number = shot.flow << ATTEMPT_BITS | attempt
+        self._note(number)
+        if self._timed:
+            self._times.append((number, int(1e6 * time.monotonic())))
         data = self._patched(volley, attempt, shot)
         selector = self._ways.selector(shot.addresses, data)
         if volley.way == "kernel":
@@ -257,7 +263,7 @@ class Fire:
         if self._packet is not None:
             self._packet.close()
         errors = [[name, list(flows.items())] for name, flows in self._errors.items()]
-        self._done({"sent": self._sent, "errors": errors})
+        self._done({"sent": self._sent, "errors": errors, "times": self._times})
 
 
 def _pktinfo(interface: int, version: int) -> "tuple[int, int, bytes]":

@@ -86,7 +86,8 @@ class Sightings:
     `masks` has, by (point, kind) and flow, a bit for each attempt; `origins` the flows by kind, source
     address, TTL and destination port (0 where there is none, or another word than
     the probe's) of what arrived; `sent` and `back` when probes were sent and when something came back, by
-    tag; `kept` whole packets by point; `awaited` how many came to taps that are waited for.
+    tag; `kept` whole packets by point, with the times of their coming in microseconds; `awaited` how many
+    came to taps that are waited for.
     """
 
     def __init__(self) -> None:
@@ -94,7 +95,7 @@ class Sightings:
         self.origins: dict[tuple[str, bytes, int, int], set[int]] = collections.defaultdict(set)
         self.sent: dict[int, float] = {}
         self.back: dict[int, float] = {}
-        self.kept: list[tuple[str, bytes]] = []
+        self.kept: list[tuple[str, bytes, int]] = []
         self.awaited = 0
 
     def rtts(self) -> "list[list[int]]":
@@ -231,14 +232,14 @@ class Taps:
         return self._keep(tap) if tap.kind == "keep" else self._count(tap)
 
     def _keep(self, tap: Tap) -> bool:
-        kept = self._seen.kept
+        kept, now_us = self._seen.kept, int(1e6 * time.monotonic())
         for _ in range(_BATCH):
             try:
                 data = tap.socket.recv(_SNAP_BYTES)
             except BlockingIOError:
                 return False
             if len(kept) < _KEPT_PACKETS:
-                kept.append((tap.point, data))
+                kept.append((tap.point, data, now_us))
         return True
 
     def _count(self, tap: Tap) -> bool:
@@ -345,7 +346,7 @@ class Taps:
                 for (kind, source, ttl, port), flows in seen.origins.items()
             ],
             "rtts": seen.rtts(),
-            "kept": [[point, base64.b64encode(data).decode()] for point, data in seen.kept],
+            "kept": [[point, base64.b64encode(data).decode(), at_us] for point, data, at_us in seen.kept],
             "drops": drops,
         }
 

@@ -19,6 +19,7 @@ from netprobe.cli.errors import IO_STATUS, Refused, tell
 from netprobe.cli.inventory import inventory
 from netprobe.cli.output import abandon_stdout
 from netprobe.cli.run import run
+from netprobe.cli.trace import trace
 
 USAGE_STATUS: Final = 2  # design §1
 INTERNAL_STATUS: Final = 70  # EX_SOFTWARE of sysexits.h; Python's own 1 would mean "some flow is not open"
@@ -33,6 +34,7 @@ Examples:
   netprobe demo                         see it at work on a small faulty cluster
   netprobe inventory check hosts.yaml   what would be probed, and is the inventory right
   netprobe run hosts.yaml               probe everything, print what gets through
+  netprobe trace hosts.yaml a b bgp     at which hop BGP from a to b is lost
 \b
 Exit status:
   0   every required flow is open
@@ -51,7 +53,7 @@ def cli() -> None:
     """
 
 
-for command in (run, demo, inventory, completion):
+for command in (run, trace, demo, inventory, completion):
     cli.add_command(command)
 
 

@@ -14,6 +14,14 @@ import click
 
 from netprobe.cli.errors import IO_STATUS, Refused
 
+TO_FILE = click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the result to FILE, at its end and as a whole, instead of stdout.",
+)
+
 
 class Output:
     """

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
-from netprobe.cli.output import Output
+from netprobe.cli.output import TO_FILE, Output
 from netprobe.cli.selection import Choices, items, selection
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ Examples:
   netprobe run hosts.yaml
   netprobe run hosts.yaml --mode vxlan --family ipv4
   netprobe run hosts.yaml --probe bgp --only node-a -v
+  netprobe run hosts.yaml --trace
   netprobe run hosts.yaml --format csv | grep filtered
   netprobe run hosts.yaml -o before.json
 \b
@@ -66,17 +67,24 @@ Exit status: 0 every required flow is open, 1 some is not, 2 nothing was sent,
     shell_complete=_formats,
     help="The output format.",
 )
+@TO_FILE
 @click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Write the result to FILE, at its end and as a whole, instead of stdout.",
+    "--trace",
+    is_flag=True,
+    help="Then find the hop at which one flow of each group is lost that is blocked on the path.",
 )
 @click.option(
     "-v", "--verbose", is_flag=True, help="Every flow with its evidence, and a line for each phase."
 )
-def run(inventory: Path, format_: str | None, output: Path | None, *, verbose: bool, **choices: Any) -> int:  # noqa: ANN401
+def run(
+    inventory: Path,
+    format_: str | None,
+    output: Path | None,
+    *,
+    trace: bool,
+    verbose: bool,
+    **choices: Any,  # noqa: ANN401
+) -> int:
     """
     Probe every flow between the hosts of INVENTORY and print what gets through.
 
@@ -92,6 +100,8 @@ def run(inventory: Path, format_: str | None, output: Path | None, *, verbose: b
 
     with Progress(verbose=verbose) as progress:
         result = probe(narrowed, settings, progress)
+        if trace:
+            result = trace_blocked(result, progress)
     target.write(render(result, format_ or _format_of(output), target, verbose=verbose))
     return exit_status(result)
 
@@ -111,6 +121,15 @@ def probe(inventory: Inventory, settings: Settings, progress: Progress) -> Run:
     )
 
 
+def trace_blocked(result: Run, progress: Progress) -> Run:
+    """The run with the traces of flows that are blocked on the path."""
+    import trio
+
+    from netprobe.coordinator import trace
+
+    return trio.run(trace.trace_blocked, result, progress, restrict_keyboard_interrupt_to_checkpoints=True)
+
+
 def _format_of(output: Path | None) -> str:
     from netprobe.reports import registry
 
@@ -122,10 +141,11 @@ def render(result: Run, format_: str, target: Output, *, verbose: bool) -> str:
     """The report of a run, fit for where it goes."""
     from netprobe.reports import registry
 
-    return registry()[format_].render(result, _options(target, verbose=verbose))
+    return registry()[format_].render(result, options(target, verbose=verbose))
 
 
-def _options(target: Output, *, verbose: bool) -> Options:
+def options(target: Output, *, verbose: bool) -> Options:
+    """How to write a report that goes there."""
     from netprobe.reports import Options
 
     is_colourful = target.is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

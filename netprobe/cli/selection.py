@@ -35,7 +35,7 @@ class Choices:
         families = tuple(map(Family, options["family"])) or tuple(Family)
         with refusals():
             inventory = narrow(
-                _load(path),
+                read(path),
                 probes=options["probe"],
                 modes=options["mode"],
                 families=families,
@@ -60,7 +60,8 @@ class Choices:
         return inventory, settings, shares
 
 
-def _load(path: Path) -> Inventory:
+def read(path: Path) -> Inventory:
+    """The inventory in a file, or on stdin for `-`; `InventoryError` names what is wrong with it."""
     from netprobe.inventory import document, load, loads
 
     if str(path) != "-":
@@ -83,7 +84,7 @@ def items(words: Iterable[str], incomplete: str) -> list[CompletionItem]:
     return [CompletionItem(word) for word in words if word.startswith(incomplete)]
 
 
-def _hosts(context: click.Context, _option: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def complete_hosts(context: click.Context, _option: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The hosts of the inventory that stands on the line already, if it is a file that can be read."""
     from netprobe.inventory import InventoryError, load
 
@@ -96,7 +97,10 @@ def _hosts(context: click.Context, _option: click.Parameter, incomplete: str) ->
     return items((host.name for host in hosts), incomplete)
 
 
-def _probes(_context: click.Context, _option: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def complete_probes(
+    _context: click.Context, _option: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """The probes that there are."""
     from netprobe.probes import registry
 
     return items(registry(), incomplete)
@@ -118,17 +122,28 @@ class WordsOption(click.Option):
         return None if record is None else (record[0], f"{record[1]} One of {words}.")
 
 
+INVENTORY = click.argument("inventory", type=click.Path(path_type=Path, allow_dash=True))
+RATE = click.option(
+    "--rate",
+    type=click.FloatRange(min=1, max=1_000_000),
+    metavar="N",
+    help="Packets a second from any host, at most. [default: 5000]",
+)
+TIMEOUT = click.option(
+    "--timeout",
+    type=click.FloatRange(min=0.05, max=60),
+    metavar="SECONDS",
+    help="The longest wait for a packet that may still arrive. [default: 1]",
+)
+
 _OPTIONS = (
-    click.argument(
-        "inventory",
-        type=click.Path(path_type=Path, allow_dash=True),
-    ),
+    INVENTORY,
     click.option(
         "--probe",
         cls=WordsOption,
         multiple=True,
         metavar="PROBE",
-        shell_complete=_probes,
+        shell_complete=complete_probes,
         help="Only this probe, whatever the inventory says; may be repeated.",
     ),
     click.option(
@@ -146,7 +161,7 @@ _OPTIONS = (
         "--only",
         multiple=True,
         metavar="HOST",
-        shell_complete=_hosts,
+        shell_complete=complete_hosts,
         help="Only the flows that begin or end at this host. May be repeated.",
     ),
     click.option(
@@ -156,18 +171,8 @@ _OPTIONS = (
         callback=_check_count,
         help="Packets of each flow in the first round, 1 to 8. [default: 8, fewer in large clusters]",
     ),
-    click.option(
-        "--rate",
-        type=click.FloatRange(min=1, max=1_000_000),
-        metavar="N",
-        help="Packets a second from any host, at most. [default: 5000]",
-    ),
-    click.option(
-        "--timeout",
-        type=click.FloatRange(min=0.05, max=60),
-        metavar="SECONDS",
-        help="The longest wait for a packet that may still arrive. [default: 1]",
-    ),
+    RATE,
+    TIMEOUT,
     click.option(
         "--depth",
         type=click.Choice(["syn", "session"]),

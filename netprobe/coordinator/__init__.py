@@ -8,6 +8,7 @@ beside its flows; the others are tested on. However a run ends, its agents are e
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from importlib.metadata import version
 
@@ -19,22 +20,27 @@ from netprobe.coordinator.progress import Progress, Silent
 from netprobe.coordinator.refusals import Refusals
 from netprobe.coordinator.rounds import Rounds
 from netprobe.coordinator.sessions import Sessions
-from netprobe.model import Inventory, Run
+from netprobe.model import Flow, Inventory, Run
 from netprobe.plan import Settings
 
-__all__ = ["Progress", "Settings", "Silent", "run"]
+__all__ = ["Progress", "Settings", "Silent", "now", "run"]
 
 
-async def run(inventory: Inventory, settings: Settings, progress: Progress | None = None) -> Run:
+async def run(
+    inventory: Inventory,
+    settings: Settings,
+    progress: Progress | None = None,
+    flows: Sequence[Flow] | None = None,
+) -> Run:
     """
-    Probe everything that an inventory asks for.
+    Probe everything that an inventory asks for, or only `flows`.
 
     Hosts that fail are in the result with their reasons. Raises `ValueError` where an inventory asks for more
     flows than a run can number; nothing has been started then.
     """
     told = Silent() if progress is None else progress
-    started = _now()
-    async with deployed(inventory, settings, told) as there:
+    started = now()
+    async with deployed(inventory, settings, told, flows) as there:
         await _probe(there, told)
     field = there.field
     told.phase("judging", len(field.flows))
@@ -45,7 +51,7 @@ async def run(inventory: Inventory, settings: Settings, progress: Progress | Non
         cells=cells(field),
         packets=field.packets,
         started=started,
-        finished=_now(),
+        finished=now(),
         versions={"netprobe": version("netprobe"), "python": platform.python_version()},
     )
 
@@ -70,5 +76,6 @@ async def _probe(there: Deployment, told: Progress) -> None:
     await kernels.ask()
 
 
-def _now() -> str:
+def now() -> str:
+    """The time, as a run tells it."""
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds")

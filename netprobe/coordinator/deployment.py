@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from netprobe.coordinator.muster import Muster
 from netprobe.coordinator.progress import Progress
 from netprobe.coordinator.state import State
 from netprobe.coordinator.volleys import Volleys
-from netprobe.model import Inventory, Settings
+from netprobe.model import Flow, Inventory, Settings
 
 
 class Deployment(NamedTuple):
@@ -28,14 +28,16 @@ class Deployment(NamedTuple):
 
 
 @asynccontextmanager
-async def deployed(inventory: Inventory, settings: Settings, told: Progress) -> AsyncIterator[Deployment]:
+async def deployed(
+    inventory: Inventory, settings: Settings, told: Progress, flows: Sequence[Flow] | None = None
+) -> AsyncIterator[Deployment]:
     """
-    Deploy the agents of an inventory; they are ended however the body ends.
+    Deploy the agents of an inventory, or those that `flows` need; they are ended however the body ends.
 
     Hosts that fail are lost to the field with their reasons. Raises `ValueError` where an inventory asks for
     more flows than a run can number; nothing has been started then.
     """
-    field = Field(inventory, settings)
+    field = Field(inventory, settings, flows)
     crew = Crew([host for host in inventory.hosts if field.ending_at[host.name]], field.lose, told)
     there = Deployment(crew, field, Muster(crew, field), Volleys(crew, field), State(crew, field))
     async with trio.open_nursery() as nursery:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -55,7 +55,12 @@ class Templates:
     def packet(self, flow: Flow, craft: Craft = Craft.PROBE, shape: Shape = AS_USUAL) -> int | None:
         """A packet of a flow, None where its probe knows none of this craft."""
         name = (flow.probe, flow.family, flow.port, craft, shape)
-        if name not in self._numbers:
+        if name not in self._numbers and shape != AS_USUAL:
+            usual = self.packet(flow, craft)
+            if usual is None:
+                return None
+            self._number(name, shaped(self.all[usual], shape))
+        elif name not in self._numbers:
             probe = registry()[flow.probe]
             make = probe.withdrawal if craft is Craft.WITHDRAWAL else probe.packet
             if make is None:
@@ -65,7 +70,7 @@ class Templates:
                 template = template.bearing(flow.pod_address)
             if craft is Craft.FRESH_PORT:
                 template = msgspec.structs.replace(template, source_port=_TRANSPORT_AT[flow.family])
-            self._number(name, shaped(template, shape))
+            self._number(name, template)
         return self._numbers[name]
 
     def speech(self, application: Application) -> tuple[int, int]:
@@ -79,7 +84,7 @@ class Templates:
 
 class Field:
     """
-    The state of a run.
+    The state of a run over all flows of an inventory, or over `flows`, which it numbers anew.
 
     `ending_at` are, by host, the flows that have an end there, at either side. `reasons` say why a flow
     cannot be tested, by number. `holders` are the programs that hold a destination port, by (protocol,
@@ -92,11 +97,11 @@ class Field:
     `starving` were too many to be asked alone.
     """
 
-    def __init__(self, inventory: Inventory, settings: Settings) -> None:
+    def __init__(self, inventory: Inventory, settings: Settings, flows: Sequence[Flow] | None = None) -> None:
         self.inventory = inventory
         self.settings = settings
         self.key = Key.fresh()
-        self.flows = plan.flows(inventory, settings)
+        self.flows = plan.flows(inventory, settings) if flows is None else plan.numbered(flows)
         self.probes: dict[str, Probe] = {probe.name: probe for probe in plan.probes(inventory)}
         self.ending_at: dict[str, list[Flow]] = {host.name: [] for host in inventory.hosts}
         for flow in self.flows:

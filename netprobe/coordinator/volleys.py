@@ -55,9 +55,18 @@ class Volleys:
         self._field = field
 
     async def fire(
-        self, volleys: Sequence[Volley], *, after_s: float = 0, most_a_second: float = math.inf
+        self,
+        volleys: Sequence[Volley],
+        *,
+        after_s: float = 0,
+        most_a_second: float = math.inf,
+        timed: bool = False,
     ) -> None:
-        """Fire volleys from all sources at once, at each one after the other; return when all have left."""
+        """
+        Fire volleys from all sources at once, at each one after the other; return when all have left.
+
+        `timed`: how long words about each packet take is wanted.
+        """
         shots: dict[str, list[wire.Volley]] = defaultdict(list)
         theirs: dict[str, list[tuple[Attempts, list[Flow]]]] = defaultdict(list)
         packets: Counter[str] = Counter()
@@ -69,7 +78,8 @@ class Volleys:
                     theirs[source].append((volley.attempts, flows))
         seen, rate = self._field.seen, min(self._field.settings.rate, most_a_second)
         requests = {
-            source: wire.Fire(rate=rate, after=after_s, volleys=each) for source, each in shots.items()
+            source: wire.Fire(rate=rate, after=after_s, volleys=each, timed=timed)
+            for source, each in shots.items()
         }
         longest_s = max(packets.values(), default=0) / rate
         injected = sum(volley.way == LINK for volley in volleys if volley.flows)
@@ -82,6 +92,7 @@ class Volleys:
                     seen.sent[flow.number] |= mask
             for name, masks in result.errors:
                 seen.failed(source, name, masks)
+            seen.depart(source, result.times)
             self._field.packets += result.sent
 
     def _by_source(self, flows: Iterable[Flow]) -> dict[str, list[Flow]]:
@@ -176,9 +187,9 @@ class Volleys:
         seen.took(name, result.rtts)
         seen.serve(name, result.served, result.resent)
         self._field.overflowed[name] += sum(result.drops.values())
-        for _point, packet in result.kept:
+        for _point, packet, at_us in result.kept:
             quote = icmp.parse(packet)
             found = None if quote is None else self._field.recogniser.find(quote)
             if quote is not None and found is not None:
                 flow, mask = found
-                seen.heard(name, flow.number, mask, Refusal(quote.word, quote.by, quote.reason))
+                seen.heard(name, flow.number, mask, Refusal(quote.word, quote.by, quote.reason), at_us)

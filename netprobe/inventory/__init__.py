@@ -9,6 +9,6 @@ from __future__ import annotations
 from netprobe.inventory.dump import dump
 from netprobe.inventory.errors import InventoryError
 from netprobe.inventory.load import load, loads
-from netprobe.inventory.narrow import narrow
+from netprobe.inventory.narrow import narrow, one_flow
 
-__all__ = ["InventoryError", "dump", "load", "loads", "narrow"]
+__all__ = ["InventoryError", "dump", "load", "loads", "narrow", "one_flow"]

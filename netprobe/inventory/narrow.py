@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from msgspec import structs
 
@@ -11,6 +12,8 @@ from netprobe.inventory.errors import InventoryError, shown, suggestion
 from netprobe.model import Family, Host, Inventory
 from netprobe.modes import MODES, Mode, needs
 from netprobe.probes import Probe, registry
+
+_NO_COMMON_FAMILY: Final = "SRC and DST have no addresses of one family"
 
 
 def probe_obstacle(probe: Probe, inventory: Inventory) -> str:
@@ -94,6 +97,48 @@ def _needed(mode: Mode, inventory: Inventory) -> list[Probe]:
     return [known[need.probe] for need in needs(mode, inventory)]
 
 
+def one_flow(
+    inventory: Inventory, src: str, dst: str, probe: str, family: Family | None, port: int | None
+) -> tuple[Family, int | None]:
+    """
+    The family and port of one flow of an inventory, the first ones where they are not given.
+
+    `InventoryError`, in the words of the command line, where there is no such flow.
+    """
+    hosts = {host.name: host for host in inventory.hosts}
+    lines = _unknown("SRC", "host", [src], hosts) + _unknown("DST", "host", [dst], hosts)
+    if lines := lines + _unknown("PROBE", "probe", [probe], registry()):
+        raise InventoryError(*lines)
+    if src == dst:
+        raise InventoryError(f"DST: {shown(dst)} is SRC as well, and a host never probes itself")
+    known, ends = registry()[probe], (hosts[src], hosts[dst])
+    if known.forwarded:
+        raise InventoryError(
+            f"PROBE: {shown(probe)} cannot be traced: what routers say of it they tell the pod"
+        )
+    for end, role in zip(ends, known.between, strict=True):
+        if role not in end.roles:
+            way = f"goes from {known.between[0].value} to {known.between[1].value}"
+            raise InventoryError(f"PROBE: {shown(probe)} {way}, and {end.name} is no {role.value}")
+    families = [each for each in known.families if all(end.address(each) for end in ends)]
+    if family is not None and family not in families:
+        raise InventoryError(f"--family {family.value}: {_why_no_family(known, ends, family)}")
+    if not families:
+        raise InventoryError(f"PROBE: {_family_obstacle(known, ends) or _NO_COMMON_FAMILY}")
+    ports = mesh.ports(known, inventory)
+    if port is not None and port not in ports:
+        there = ", ".join(str(each) for each in ports if each is not None)
+        goes = f"goes to {there}" if there else "has no ports"
+        raise InventoryError(f"--port {port}: {shown(probe)} {goes}")
+    return family or families[0], ports[0] if port is None else port
+
+
+def _why_no_family(probe: Probe, ends: Iterable[Host], family: Family) -> str:
+    if family not in probe.families:
+        return f"{shown(probe.name)} is {_label(probe)} only"
+    return f"{next(end.name for end in ends if not end.address(family))} has no {family.label} address"
+
+
 def _not_among(probes: Sequence[str], mode: Mode, inventory: Inventory) -> list[str]:
     """The probes for lack of which a mode could not be judged."""
     needed = _needed(mode, inventory)
@@ -139,14 +184,17 @@ def _left_out(
     return ""
 
 
-def _check_words(option: str, kind: str, words: Iterable[str], known: Iterable[str]) -> None:
+def _unknown(option: str, kind: str, words: Iterable[str], known: Iterable[str]) -> list[str]:
     names = tuple(known)
-    lines = [
+    return [
         f"{option}: unknown {kind} {shown(word)}; {suggestion(word, names)}"
         for word in words
         if word not in names
     ]
-    if lines:
+
+
+def _check_words(option: str, kind: str, words: Iterable[str], known: Iterable[str]) -> None:
+    if lines := _unknown(option, kind, words, known):
         raise InventoryError(*lines)
 
 

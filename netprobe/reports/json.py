@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from netprobe import __version__
-from netprobe.model import MIN_NETWORK, Cell, HostReport, Inventory, Run, Settings, Verdict
+from netprobe.model import MIN_NETWORK, Cell, HostReport, Inventory, Run, Settings, Trace, Verdict
 from netprobe.modes import ModeResult, evaluate
 from netprobe.reports.base import Options, Report, ReportError, printable, when
 
@@ -58,6 +58,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     inventory: Inventory
     hosts: tuple[HostReport, ...]
     cells: tuple[Cell, ...]
+    traces: tuple[Trace, ...] = ()
 
 
 class _Head(msgspec.Struct):
@@ -77,11 +78,14 @@ def render(run: Run, _options: Options) -> str:
         inventory=run.inventory,
         hosts=run.hosts,
         cells=run.cells,
+        traces=run.traces,
     )
     encode = msgspec.json.Encoder().encode
     fields: list[bytes] = []
     for name in document.__struct_fields__:
         value = getattr(document, name)
+        if name == "traces" and not value:
+            continue
         text = (
             b"[\n" + b",\n".join(map(encode, value)) + b"\n]" if isinstance(value, tuple) else encode(value)
         )
@@ -125,6 +129,7 @@ def load(source: Path | bytes) -> Run:
             settings=document.settings,
             hosts=document.hosts,
             cells=document.cells,
+            traces=document.traces,
             started=document.started,
             finished=document.finished,
             packets=document.packets,

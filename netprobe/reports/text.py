@@ -13,12 +13,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from netprobe import __version__
+from netprobe import __version__, hops
 from netprobe.diagnosis import Group, Route, Untested, What, diagnose
 from netprobe.diagnosis.evidence import in_one_line
 from netprobe.diagnosis.names import FEW, Names
 from netprobe.model import Caveat, Cell, Family, Protocol, Run, Verdict
-from netprobe.modes import Matrix, ModeResult, RequiredFlow, evaluate, required_flows
+from netprobe.modes import Matrix, ModeResult, evaluate, needed_cells, required_flows
 from netprobe.reports._pen import Pen
 from netprobe.reports._squares import MEANINGS, Table, draw
 from netprobe.reports.base import Options, Report, when
@@ -124,7 +124,7 @@ class _Text:
     # What is not open.
 
     def _not_open(self) -> Iterator[Iterator[str]]:
-        needed = list(_needed_cells(self._required))
+        needed = list(needed_cells(self._required))
         diagnosis = diagnose(self._run, needed, self._names.short)
         yield self._groups("Blocked", diagnosis.blocked)
         yield self._groups("Closed", diagnosis.closed)
@@ -170,9 +170,19 @@ class _Text:
         example = f"{short[flow.src]} → {short[flow.dst]} ({flow.bears} → {flow.dst_address})"
         lead = "" if len(group.cells) == 1 else "e.g. "
         yield from pen.wrap(f"{lead}{example}: {group.evidence}", _INDENT, "  ")
+        yield from self._trace(group)
         if group.caveats:
             caveats = (f"{caveat.value} ({count})" for caveat, count in group.caveats.items())
             yield from pen.wrap(f"caveats: {', '.join(caveats)}", _INDENT)
+
+    def _trace(self, group: Group) -> Iterator[str]:
+        """At which hop the group's example was lost, where that was asked for."""
+        for trace in self._run.traces:
+            if trace.flow == group.example.flow:
+                # What was lost before may come through later: a device between has been opened meanwhile.
+                again = "this time it " if trace.arrived_ttl is not None else ""
+                said = hops.in_one_line(trace, self._names.short)
+                yield from self._pen.wrap(f"trace: {again}{said}", _INDENT, "  ")
 
     def _untested(self, groups: Sequence[Untested]) -> Iterator[str]:
         if not groups:
@@ -372,20 +382,6 @@ def _alike(results: Iterable[ModeResult]) -> list[list[ModeResult]]:
             result
         )
     return list(groups.values())
-
-
-def _needed_cells(required: Iterable[RequiredFlow]) -> Iterator[Cell]:
-    """
-    The cells that make required flows not open.
-
-    Of alternatives that are not known because one was not tested, only that one: the others decide nothing.
-    """
-    for flow in required:
-        if flow.verdict is Verdict.OPEN:
-            continue
-        for cell in flow.cells:
-            if flow.verdict is not Verdict.UNTESTED or cell.judgement.verdict is Verdict.UNTESTED:
-                yield cell
 
 
 def _outcome(result: ModeResult) -> tuple[str, Verdict]:

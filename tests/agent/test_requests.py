@@ -18,6 +18,7 @@ from netprobe import wire
 from netprobe.agent import wire as agent_wire
 from netprobe.attempts import SOURCE_PORTS
 from netprobe.lab import Lab
+from netprobe.template import ATTEMPT_BITS
 from tests.agent.bench import Bench
 from tests.agent.driver import Agent, RefusedError
 
@@ -176,6 +177,7 @@ REQUESTS: Final[dict[str, dict[str, Any]]] = {
     "fire": {
         "rate": 5000,
         "after": 0,
+        "timed": False,
         "volleys": [
             {
                 "way": "kernel",
@@ -232,12 +234,12 @@ WRONG: Final[list[Any]] = ["no", "\ud800", "é", "10.0.0.256", -1, 1.5, 1 << 40,
 RIGHT: Final = {
     str: {"point", "kind"},
     float: {"rate", "after", "within", "timeout"},
-    bool: {"arriving", "awaited", "network", "keeps_source", "delete"},
+    bool: {"arriving", "awaited", "network", "keeps_source", "delete", "timed"},
 }
 OPTIONAL: Final = {
     "peers", "ports", "connections", "sights", "taps", "base", "matches", "minus", "arriving", "network",
     "tags", "plus", "idents", "source_port", "checksums", "after", "expect", "within", "delete", "awaited",
-    "keeps_source",
+    "keeps_source", "timed",
 }  # fmt: skip
 OF_FIXED_LENGTH: Final = [
     ("facts", ("ports", 0)),
@@ -472,6 +474,17 @@ def test_a_line_that_was_damaged_gets_one_answer(
     assert {number - 2, number - 1, last} == set(ids) - {number, None}
     assert ("ok" in answer) != ("error" in answer)
     assert "the agent failed" not in answer.get("error", "")
+
+
+@pytest.mark.lab
+def test_the_time_of_each_packet_is_told_where_it_is_asked_for(agent: Agent) -> None:
+    """By its tag without the nonce, in the order of sending."""
+    asked = {key: value for key, value in REQUESTS["fire"].items() if key != "timed"}
+    times = agent.ask("fire", **asked, timed=True)["times"]
+
+    assert [1 << ATTEMPT_BITS, 1 << ATTEMPT_BITS | 1] == [tag for tag, _at_us in times]
+    assert 0 < times[0][1] <= times[1][1]
+    assert [] == agent.ask("fire", **asked)["times"]
 
 
 @pytest.mark.lab

@@ -10,21 +10,26 @@ import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import msgspec
+
 from netprobe.model import (
     Answer,
     Caveat,
     Fate,
     Flow,
+    Hop,
     Inventory,
     Refusal,
+    Reply,
     Run,
     Seen,
     Segment,
     Session,
+    Trace,
     Verdict,
     Word,
 )
-from netprobe.reports import Options, registry
+from netprobe.reports import Options, registry, trace
 from tests.golden.made_up import (
     Fault,
     Outcome,
@@ -39,6 +44,7 @@ from tests.golden.made_up import (
 )
 
 TEXTS = Path(__file__).parent / "text"
+TRACES = Path(__file__).parent / "trace"
 _SSH = "ssh: connect to host 10.0.1.14 port 22: Connection timed out"
 
 
@@ -159,6 +165,60 @@ def hundred_hosts_at_random() -> Run:
     )
 
 
+def two_routers() -> Run:
+    """Two hosts with three routers between them, and what two of these do to the packets."""
+    inventory = Inventory(hosts=hosts("ab", 2), probes=("bgp", "ipip", "vxlan", "etcd"))
+    made_up = run(
+        inventory,
+        (
+            where(is_(probe="ipip", src="a"), lost(Segment.PATH)),
+            where(is_(probe="etcd", src="a"), rejected(Segment.PATH, "10.9.2.1")),
+        ),
+    )
+    from_a = {cell.flow.probe: cell.flow for cell in made_up.cells if cell.flow.src == "a"}
+    routers = tuple(
+        Hop(
+            ttl=ttl,
+            reply=Reply.EXCEEDED,
+            by=f"10.9.{ttl}.1",
+            said="ICMP 11/0 time to live exceeded",
+            rtt_ms=ttl / 8,
+        )
+        for ttl in (1, 2, 3)
+    )
+    arrival = Hop(ttl=4, reply=Reply.ARRIVED, by="10.0.1.10", rtt_ms=0.625)
+    whole = Trace(
+        flow=from_a["bgp"],
+        hops=(*routers, arrival),
+        left=True,
+        last_ttl=4,
+        last_by="10.0.1.10",
+        arrived_ttl=4,
+        passed=True,
+    )
+    silent = (Hop(ttl=3, is_unsure=True), Hop(ttl=4))
+    ipip = Trace(
+        flow=from_a["ipip"],
+        hops=(*routers[:2], *silent),
+        left=True,
+        last_ttl=2,
+        last_by="10.9.2.1",
+        lost_ttl=4,
+        reference=whole,
+    )
+    word = Refusal(Word.PROHIBITED, "10.9.2.1", "ICMP 3/13 communication administratively prohibited")
+    etcd = Trace(
+        flow=from_a["etcd"],
+        hops=(*routers[:2], Hop(ttl=3, reply=Reply.REFUSED, by=word.by, said=word.reason, rtt_ms=0.5)),
+        left=True,
+        last_ttl=2,
+        last_by="10.9.2.1",
+        refusal=word,
+        reference=whole,
+    )
+    return msgspec.structs.replace(made_up, traces=(ipip, etcd))
+
+
 def all_open(count: int) -> Run:
     """Nothing is wrong, and all hosts are in one subnet."""
     return run(Inventory(hosts=hosts([f"node-{number}" for number in range(1, count + 1)])))
@@ -179,13 +239,24 @@ def scenes() -> Mapping[str, tuple[Run, Options]]:
         "hundred-hosts-80": (hundred, Options(width=80)),
         "hundred-hosts-160": (hundred, Options(width=160)),
         "hundred-hosts-at-random-100": (hundred_hosts_at_random(), Options(width=100)),
+        "two-routers-80": (two_routers(), Options(width=80)),
         "all-open-5": (all_open(5), Options(width=80)),
         "all-open-40": (all_open(40), Options(width=80)),
     }
 
 
+def traces() -> Mapping[str, tuple[Run, Options]]:
+    """The same for the traces of a run alone."""
+    return {
+        "two-routers-100": (two_routers(), Options(width=100)),
+        "two-routers-ascii": (two_routers(), Options(width=60, unicode=False)),
+    }
+
+
 def write() -> None:
     """Write every golden file."""
+    for name, (made_up, options) in traces().items():
+        (TRACES / f"{name}.txt").write_text(trace.render(made_up, options), encoding="utf-8")
     for name, (made_up, options) in scenes().items():
         (TEXTS / f"{name}.txt").write_text(registry()["text"].render(made_up, options), encoding="utf-8")
 

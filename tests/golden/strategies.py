@@ -20,6 +20,7 @@ from netprobe.model import (
     Fate,
     Flow,
     HeldPort,
+    Hop,
     Host,
     HostReport,
     Interface,
@@ -27,11 +28,13 @@ from netprobe.model import (
     Judgement,
     Protocol,
     Refusal,
+    Reply,
     Role,
     Run,
     Seen,
     Segment,
     Session,
+    Trace,
     Verdict,
     Word,
 )
@@ -94,6 +97,34 @@ JUDGEMENTS = st.builds(
     caveats=st.lists(st.sampled_from(Caveat), max_size=3, unique=True).map(tuple),
     detail=TEXT,
 )
+
+
+HOPS = st.builds(
+    Hop,
+    ttl=COUNT,
+    reply=st.sampled_from(Reply),
+    by=TEXT | ADDRESSES,
+    said=TEXT,
+    rtt_ms=st.none() | FINITE,
+    is_unsure=st.booleans(),
+)
+
+
+def traces(flow: Flow) -> st.SearchStrategy[Trace]:
+    """Traces of a flow, beside another one or not; they need not make sense."""
+    some = {
+        "flow": st.just(flow),
+        "error": st.just("") | TEXT,
+        "hops": tuples_of(HOPS),
+        "left": st.booleans(),
+        "last_ttl": COUNT,
+        "last_by": TEXT,
+        "arrived_ttl": st.none() | COUNT,
+        "passed": st.booleans(),
+        "refusal": st.none() | st.builds(Refusal, st.sampled_from(Word), TEXT, TEXT, COUNT),
+        "lost_ttl": st.none() | COUNT | st.integers(0, 3),
+    }
+    return st.builds(Trace, **some, reference=st.none() | st.builds(Trace, **some))
 
 
 @st.composite
@@ -169,6 +200,7 @@ def runs(draw: st.DrawFn) -> Run:
         ),
         hosts=tuple(reports),
         cells=tuple(cells),
+        traces=tuple(draw(traces(cell.flow)) for cell in cells[: draw(st.integers(0, 3))]),
         started=draw(TIMES),
         finished=draw(TIMES),
         packets=draw(COUNT),

@@ -93,14 +93,15 @@ class Liar:
         said["served"] += self._masks()
         said["resent"] += self._numbers()
         said["kept"] += [
-            ["icmp", "RQAAOAAAAAABAQAACk0BAQpNAQsDDQAAAAAAAEUAACgAAQAA"],
-            ["", "AA=="],
-            ["icmp", ""],
+            ["icmp", "RQAAOAAAAAABAQAACk0BAQpNAQsDDQAAAAAAAEUAACgAAQAA", 1 << 52],
+            ["", "AA==", 0],
+            ["icmp", "", 1],
         ]
 
     def _fired(self, said: dict[str, Any]) -> None:
         if "errors" in said:
             said["sent"] = self.dice.choice([0, 1, 1 << 50])
+            said["times"] = [[number, 1] for number in self._numbers()]
             said["errors"] = [[name, self._masks()] for name in ERRORS if self.dice.random() < 0.5]
 
     def _connected(self, said: dict[str, Any]) -> None:

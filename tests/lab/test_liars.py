@@ -16,10 +16,11 @@ import msgspec
 import pytest
 import trio
 
-from netprobe import coordinator, plan, reports
+from netprobe import coordinator, hops, plan, reports
 from netprobe.coordinator import muster, sessions, state, volleys
+from netprobe.coordinator.trace import Pair, trace
 from netprobe.lab import Lab, describe
-from netprobe.model import Caveat, Cell, Flow, Judgement, Run, Segment, Verdict
+from netprobe.model import Caveat, Cell, Family, Flow, Inventory, Judgement, Run, Segment, Verdict
 from netprobe.plan import Settings
 from netprobe.reports import Options
 
@@ -52,17 +53,21 @@ def lab() -> Iterator[Lab]:
         yield lab
 
 
+def with_liar(inventory: Inventory, seed: int, style: str, flows: int) -> Inventory:
+    """The inventory with a liar of a style, who knows how many flows there are."""
+    python = (sys.executable, str(PROGRAM), str(seed), style, str(flows), sys.executable)
+    hosts = (
+        msgspec.structs.replace(host, python=python) if host.name == LIAR else host
+        for host in inventory.hosts
+    )
+    return msgspec.structs.replace(inventory, hosts=tuple(hosts))
+
+
 def probed(lab: Lab, seed: int = 0, style: str = "") -> Run:
     """A run with a liar of a style, or with none."""
     inventory = lab.inventory()
     if style:
-        flows = str(len(plan.flows(inventory)))
-        python = (sys.executable, str(PROGRAM), str(seed), style, flows, sys.executable)
-        hosts = (
-            msgspec.structs.replace(host, python=python) if host.name == LIAR else host
-            for host in inventory.hosts
-        )
-        inventory = msgspec.structs.replace(inventory, hosts=tuple(hosts))
+        inventory = with_liar(inventory, seed, style, len(plan.flows(inventory)))
     return trio.run(coordinator.run, inventory, Settings())
 
 
@@ -104,3 +109,21 @@ def test_a_liar_is_not_believed_about_others(
     assert all(isinstance(cell, Cell) and isinstance(cell.judgement, Judgement) for cell in run.cells)
     for report in reports.registry().values():
         assert report.render(run, Options(width=100, color=False, unicode=True, verbose=True))
+
+
+@pytest.mark.parametrize("style", ["lies", "junk", "noise"])
+def test_a_liar_is_no_hop_of_others(lab: Lab, style: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of its own flows a trace may say anything; it comes to an end, and can be told."""
+    for module in (volleys, muster, sessions, state):
+        monkeypatch.setattr(module, "ANSWER_TIMEOUT_S", ANSWER_S)
+    every = plan.flows(lab.inventory(), Settings(families=(Family.IPV4,)))
+    flows = {(flow.src, flow.dst, flow.probe, flow.port): flow for flow in every}
+    pairs = [
+        Pair(flows["n1", end, "ipip", None], flows["n1", end, "vxlan", 4789]) for end in ("n3", LIAR)
+    ] + [Pair(flows[LIAR, "n1", "bgp", 179], flows[LIAR, "n1", "vxlan", 4789])]
+    inventory = with_liar(lab.inventory(), 1, style, 6)
+    honest, *others = trio.run(trace, inventory, Settings(), pairs).traces
+
+    said = "last seen at 10.77.1.1 (hop 1), not at n3 (hop 2), where vxlan udp/4789 is"
+    assert said == hops.in_one_line(honest, {})
+    assert all(hops.in_one_line(each, {}) for each in others)
