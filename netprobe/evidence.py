@@ -161,7 +161,7 @@ def _resets(seen: Observations, flow: Flow, heard: int) -> dict[tuple[Word, str,
         closer = rst & CONFIRM_MASK or rst
         came = seen.at(INTERFACE, Kind.PROBE)[number]
         if not closer & (seen.at(LEFT, Kind.PROBE)[number] | came):
-            by, text = flow.src_address, "TCP reset by the source's own firewall"
+            by, text = flow.src_address, "TCP reset by the source itself"
         elif closer & came & ~accepted:
             by, text = flow.dst_address, "TCP reset by the destination"
         else:
@@ -171,7 +171,7 @@ def _resets(seen: Observations, flow: Flow, heard: int) -> dict[tuple[Word, str,
         found[Word.PROHIBITED, by, text] = rst.bit_count()
     reset = heard & seen.at(INTERFACE, Kind.RESET)[number] & ~seen.at(SOCKET, Kind.ACCEPT)[number]
     if kept_in := reset & passed & ~accepted:
-        key = Word.PROHIBITED, flow.dst_address, "TCP reset of the answer by the destination's own firewall"
+        key = Word.PROHIBITED, flow.dst_address, "TCP reset of the answer by the destination itself"
         found[key] = kept_in.bit_count()
     if reset := reset & accepted:
         key = Word.PROHIBITED, "", "TCP reset of the answer in the source's name"

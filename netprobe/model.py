@@ -303,11 +303,12 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `untested` is the reason why the flow could not be tested, and outweighs everything else. `first` are the
     fates of those packets of the first round that got through, `missed` how many did not; `confirm` are the
-    fates of the burst that follows a miss, with all points of the way watched. `output` are the
-    fates of the separate sends through the source's own OUTPUT chain, for flows whose arrivals are judged on
-    packets injected below it. `state` says which state could have let the packets through, "" for none.
-    Packets that are `forwarded` by both hosts have arrived where the destination's firewall begins.
-    `counter` is the kernel's counter that grew by each of the packets that were lost inside a host.
+    fates of the burst that follows a miss, with all points of the way watched. `output` are the fates of the
+    separate sends through the source's own OUTPUT chain, for flows whose arrivals are judged on packets
+    injected below it. `astray` counts the packets that another host of the run got instead. `state` says
+    which state could have let the packets through, "" for none. Packets that are `forwarded` by both hosts
+    have arrived where the destination's firewall begins. `counter` is the kernel's counter that grew by each
+    of the packets that were lost inside a host.
     """
 
     protocol: Protocol
@@ -317,6 +318,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     missed: int = 0
     confirm: Fates = ()
     output: Fates = ()
+    astray: int = 0
     session: Session | None = None
     refusals: tuple[Refusal, ...] = ()
     state: str = ""
@@ -413,12 +415,14 @@ class Interface(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
     An interface of a host that has probed addresses; its MTU in bytes.
 
-    `kind` is what it was made as (`vxlan`, `bond`, `veth`, …), "" for hardware.
+    `kind` is what it was made as (`vxlan`, `bond`, `veth`, …), "" for hardware; `xdp` whether it has an XDP
+    program, which may drop packets before any tap.
     """
 
     name: str
     mtu: int
     kind: str = ""
+    xdp: bool = False
     addresses: tuple[str, ...] = ()
 
 

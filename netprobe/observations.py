@@ -21,6 +21,9 @@ from netprobe.template import ATTEMPT_BITS, Kind
 LEFT, INTERFACE, SOCKET = "left", "interface", "socket"
 """The points of a host at which its taps see packets."""
 
+DAMAGED: Final = "damaged"
+"""The place of what comes to a raw socket with a wrong checksum: the kernel will drop it (InCsumErrors)."""
+
 _REPEATED_US: Final = 1_000_000
 """When Linux sends a SYN-ACK again (TCP_TIMEOUT_INIT, RFC 6298 §2)."""
 
@@ -73,11 +76,11 @@ class Observations:
     `sent` has the attempts handed to the kernel; `errors` those that it refused, by errno's name. `nat` is
     the source address that a flow arrived with where that is not its own, `redirected` the port that it
     arrived at where that is not its own, `rst_ttl` the TTL of the RST that came back, `elsewhere` the hosts
-    that a flow was delivered to although it was meant for another. `served` are the attempts of sessions
-    whose request came through, `resent` the flows whose answer was sent again, `words` how many refusals each
-    host has heard, `discards` which kernel has counted what was lost of a flow. `departed` is when the packet
-    of a tag was sent, in microseconds by its source's clock, where that was asked for and no second one had
-    its tag.
+    that a flow was delivered to although it was meant for another, with the attempts. `served` are the
+    attempts of sessions whose request came through, `resent` the flows whose answer was sent again, `words`
+    how many refusals each host has heard, `discards` which kernel has counted what was lost of a flow.
+    `departed` is when the packet of a tag was sent, in microseconds by its source's clock, where that was
+    asked for and no second one had its tag.
     """
 
     def __init__(self, flows: Sequence[Flow]) -> None:
@@ -91,7 +94,7 @@ class Observations:
         self.nat: dict[int, str] = {}
         self.rst_ttl: dict[int, int] = {}
         self.redirected: dict[int, int] = {}
-        self.elsewhere: dict[int, set[str]] = {}
+        self.elsewhere: dict[int, dict[str, int]] = {}
         self.rtt_us: dict[int, int] = {}
         self.resent: set[int] = set()
         self.words: Counter[str] = Counter()
@@ -120,7 +123,8 @@ class Observations:
             if self._ends(number, host):
                 known[number] |= mask
             elif point == SOCKET and kind is Kind.PROBE and number < len(self._flows):
-                self.elsewhere.setdefault(number, set()).add(host)
+                there = self.elsewhere.setdefault(number, {})
+                there[host] = there.get(host, 0) | mask
 
     def _begins(self, number: int, host: str) -> bool:
         return number < len(self._flows) and self._flows[number].src == host
@@ -227,9 +231,17 @@ class Observations:
             through &= self.at(SOCKET, Kind.ACCEPT)[flow.number]
         return through
 
-    def answered_elsewhere(self, number: int) -> int:
-        """The attempts whose SYN-ACK was none of our own listeners'."""
-        return self.at(SOCKET, Kind.ACCEPT)[number] & ~self.at(SOCKET, Kind.OURS)[number]
+    def answered_by_another(self, number: int) -> int:
+        """The attempts that came to the destination, and whose SYN-ACK was none of our own listener's."""
+        accepted = self.at(SOCKET, Kind.ACCEPT)[number] & ~self.at(SOCKET, Kind.OURS)[number]
+        return accepted & self.at(SOCKET, Kind.PROBE)[number]
+
+    def astray(self, number: int) -> int:
+        """The attempts that another host got, and the destination did not."""
+        mask = 0
+        for attempts in self.elsewhere.get(number, {}).values():
+            mask |= attempts
+        return mask & ~self.at(SOCKET, Kind.PROBE)[number]
 
     def missing(self, flows: Iterable[Flow], attempts: int) -> list[Flow]:
         """The flows of which some of these attempts that were made did not get through, or none was made."""
@@ -253,7 +265,7 @@ class Observations:
         made &= ~self.passed(flow, made)
         if not made:
             return 0
-        made &= ~self.unsent(number)
+        made &= ~(self.unsent(number) | self.at(DAMAGED, Kind.PROBE)[number])
         if self.has_left(number, made & OUTPUT_MASK):
             made &= ~OUTPUT_MASK
         refused = any(refused.attempts & made for refused in self.refused.get(number, ()))

@@ -108,6 +108,9 @@ def _tcp_table() -> dict[tuple[Seen, Answer], Outcome]:
 TCP: Final[Mapping[tuple[Seen, Answer], Outcome]] = MappingProxyType(_tcp_table())
 """TCP: the probe is a SYN (or a session's request), the answer the destination's."""
 
+RARE: Final = 17
+"""Of so many packets of a confirmation one may be lost, two of the usual 34: of a hundredth that is usual."""
+
 SPOKEN: Final[Mapping[Word, Verdict]] = MappingProxyType(
     {
         Word.SILENCE: Verdict.FILTERED,
@@ -116,6 +119,8 @@ SPOKEN: Final[Mapping[Word, Verdict]] = MappingProxyType(
     }
 )
 """What a lost packet is called, by the word that was heard about it."""
+
+_EXAMPLES: Final = 3
 
 _SEGMENT_ORDER: Final = {segment: place for place, segment in enumerate(Segment)}
 _WORD_OF: Final = {
@@ -154,7 +159,9 @@ def judge(evidence: Evidence) -> Judgement:
         base = _session(session)
         detail.append(_session_detail(session))
     by, reason = _by(evidence.refusals, base.verdict)
-    detail += [text for text in (reason, evidence.state if _assisted(evidence, base) else "") if text]
+    state = evidence.state if _assisted(evidence, base) else ""
+    ports = _ports_detail(evidence) if _is_by_port(evidence, base) else ""
+    detail += [text for text in (reason, ports, state) if text]
     detail += evidence.notes
     return Judgement(
         verdict=base.verdict,
@@ -186,14 +193,33 @@ def _arrivals(evidence: Evidence) -> tuple[Outcome, bool]:
     first = _outcomes(evidence.protocol, evidence.first, forwarded=evidence.forwarded)
     confirm = _outcomes(evidence.protocol, evidence.confirm, forwarded=evidence.forwarded)
     again = _combine(confirm)
+    if again is not None and again.verdict is Verdict.DEGRADED and _is_rare(confirm):
+        again = _OPEN
     if again in (_OPEN, _CLOSED):
         # Lost in the first round, whole in the burst: single losses are no verdict (design trap 10).
-        return again, evidence.missed > 0 and again is _OPEN
+        return _elsewhere(evidence, again), again is _OPEN and (evidence.missed > 0 or _lost(confirm) > 0)
     combined = _combine(first + confirm)
     if combined is None or (again is None and evidence.missed):
         # Lost, and nobody watched where.
         return Outcome(Verdict.UNTESTED), False
-    return combined, False
+    return _elsewhere(evidence, combined), False
+
+
+def _elsewhere(evidence: Evidence, found: Outcome) -> Outcome:
+    """The same, where packets were not simply lost: another host got some, as it will get others."""
+    if evidence.astray and found in (_OPEN, _CLOSED):
+        return Outcome(Verdict.DEGRADED, Segment.PATH)
+    return found
+
+
+def _lost(outcomes: Counter[Outcome]) -> int:
+    return sum(count for each, count in outcomes.items() if each not in (_OPEN, _CLOSED))
+
+
+def _is_rare(outcomes: Counter[Outcome]) -> bool:
+    """Whether so few of many packets are lost, and so silently, that it is no verdict (design trap 10)."""
+    is_silent = all(each in (_OPEN, _CLOSED) or each.verdict is Verdict.FILTERED for each in outcomes)
+    return is_silent and _lost(outcomes) * RARE <= sum(outcomes.values())
 
 
 def _leaving(evidence: Evidence) -> Counter[Outcome]:
@@ -263,6 +289,19 @@ def _by(refusals: Iterable[Refusal], verdict: Verdict) -> tuple[str, str]:
     return "" if loudest.word is Word.SILENCE else loudest.by, loudest.reason
 
 
+def _is_by_port(evidence: Evidence, base: Outcome) -> bool:
+    """Whether the source port decides what is lost."""
+    return base.verdict is Verdict.DEGRADED and bool(evidence.failing_ports and evidence.passing_ports)
+
+
+def _ports_detail(evidence: Evidence) -> str:
+    """The share of source ports that fail, with examples to try by hand."""
+    failing, passing = evidence.failing_ports, evidence.passing_ports
+    share = f"{len(failing)} of {len(failing) + len(passing)} source ports always fail"
+    examples = ", ".join(str(port) for port in failing[:_EXAMPLES])
+    return f"{share}: {examples}{', …' if len(failing) > _EXAMPLES else ''}; {passing[0]} passes"
+
+
 def _assisted(evidence: Evidence, base: Outcome) -> bool:
     """Whether a state can be what brought the packets where they came."""
     arrives = base.verdict in (Verdict.OPEN, Verdict.DEGRADED) or base.segment is Segment.DESTINATION_INGRESS
@@ -270,13 +309,12 @@ def _assisted(evidence: Evidence, base: Outcome) -> bool:
 
 
 def _caveats(evidence: Evidence, base: Outcome, *, retried: bool) -> tuple[Caveat, ...]:
-    ecmp = base.verdict is Verdict.DEGRADED and evidence.failing_ports and evidence.passing_ports
     found = {
         Caveat.STATE_ASSISTED: _assisted(evidence, base),
         Caveat.PORT_IN_USE: evidence.holder is not None,
         Caveat.NAT: bool(evidence.nat),
         # A repeat that got through is told of a success only: a session may have failed after it.
         Caveat.RETRIED: retried and base.verdict is Verdict.OPEN,
-        Caveat.ECMP: bool(ecmp),
+        Caveat.ECMP: _is_by_port(evidence, base),
     }
     return tuple(caveat for caveat, applies in found.items() if applies)

@@ -31,7 +31,7 @@ _NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 Number = Annotated[int, Meta(ge=0, le=0xFFFFFFFF)]
 Mask = Annotated[int, Meta(ge=0)]  # 64 attempts are one bit more than msgspec can bound
 Count = Annotated[int, Meta(ge=0, le=1 << 53)]
-Point = Literal["left", "interface", "socket"]
+Point = Literal["left", "interface", "socket", "damaged"]
 Masks = list[tuple[Number, Mask]]
 """Flow numbers with a bit for each attempt."""
 
@@ -105,9 +105,10 @@ class Facts(msgspec.Struct):
     """
     What an agent says of its host.
 
-    `addresses` are (interface, address, prefix length), `links` (interface, MTU, kind), `ports` (protocol,
-    address, port, program), `connections` numbers of those that were asked for; `time` is the host's clock in
-    seconds since 1970; `alone` is whether no other agent works in the same network namespace.
+    `addresses` are (interface, address, prefix length), `links` (interface, MTU, kind), `xdp` the interfaces
+    that have an XDP program, `ports` (protocol, address, port, program), `connections` numbers of those that
+    were asked for; `time` is the host's clock in seconds since 1970; `alone` is whether no other agent works
+    in the same network namespace.
     """
 
     kernel: str
@@ -120,6 +121,7 @@ class Facts(msgspec.Struct):
     time: float
     addresses: list[tuple[str, str, int]]
     links: list[tuple[str, Number, str]]
+    xdp: list[str]
     routes: dict[str, Route]
     ports: list[tuple[int, str, int, str]]
     connections: list[Number]
@@ -261,7 +263,7 @@ class Collected(msgspec.Struct):
     """
     What the taps saw since the last collection.
 
-    `sightings` are (point, kind, masks); `origins` (kind, source address, TTL or 0, destination port of a
+    `sightings` are (point, kind, masks); `origins` (kind, source address, TTL, destination port of a
     probe or 0, flows) of what arrived; `rtts` (flow, microseconds); `kept` (point, packet from its IP header
     on, time of its coming in microseconds by the agent's own clock); `drops` how many packets each point lost
     for want of room; `served` the sessions whose request came through, `resent` the flows of those whose

@@ -39,6 +39,7 @@ programs_of_tests=(
     ssh:openssh-client sshd:openssh-server ssh-keygen:openssh-client sudo:sudo ps:procps unshare:util-linux
     bird:bird2 birdc:bird2 gobgpd:gobgpd gobgp:gobgpd etcd:etcd-server openssl:openssl
     wireguard-go:wireguard-go wg:wireguard-tools
+    ethtool:ethtool firewalld:firewalld dbus-daemon:dbus-daemon gdbus:libglib2.0-bin
 )
 
 # The services of packages that are installed for their programs alone.
@@ -47,6 +48,7 @@ declare -A units_of=(
     [bird2]=bird.service
     [gobgpd]=gobgpd.service
     [etcd-server]=etcd.service
+    [firewalld]=firewalld.service
 )
 
 # Installs packages as root; tells the user how to otherwise. Fails only where apt itself does.

@@ -13,6 +13,7 @@ from netprobe import model, mtus
 from netprobe.probes import registry as probes
 from netprobe.reports import json as document
 from netprobe.reports import registry as reports
+from tests.described import SCENARIOS
 
 DOCS: Final = Path(__file__).parents[1] / "docs"
 PAGE: Final = (DOCS / "output.md").read_text(encoding="utf-8")
@@ -90,3 +91,25 @@ def test_every_probe_is_in_the_table_of_the_inventory() -> None:
     page = (DOCS / "inventory.md").read_text(encoding="utf-8")
     for probe in probes().values():
         assert re.search(rf"^\| `{probe.name}` \|.*\| {re.escape(probe.summary)} \|$", page, re.MULTILINE)
+
+
+TRUTH: Final = (DOCS / "truth.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
+def test_every_scenario_is_in_the_table_of_what_is_true(path: Path) -> None:
+    """What the tests build, a reader finds there with the reason for what is shown."""
+    assert f"[{path.stem}](../tests/scenarios/{path.name})" in TRUTH
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.stem)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    """To a file that is there, and where it names a section, to one that this file has."""
+    for target, section in re.findall(r"\]\(([^)#]*)(?:#([^)]*))?\)", page.read_text(encoding="utf-8")):
+        if "://" in target:
+            continue
+        there = page if not target else page.parent / target
+        assert there.exists(), target
+        if section:
+            headings = re.findall(r"^#+ (.*)$", there.read_text(encoding="utf-8"), re.MULTILINE)
+            assert section in {re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in headings}

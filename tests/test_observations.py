@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from netprobe.attempts import FIRST, OUTPUT, OUTPUT_MASK, OUTPUT_WATCHED
 from netprobe.model import Family, Flow, Protocol, Refusal, Word
-from netprobe.observations import ANSWERED, INTERFACE, LEFT, SOCKET, Observations, SessionResult
+from netprobe.observations import (
+    ANSWERED,
+    DAMAGED,
+    INTERFACE,
+    LEFT,
+    SOCKET,
+    Observations,
+    SessionResult,
+)
 from netprobe.template import ATTEMPT_BITS, Kind
 
 A, B, C = "10.0.0.1", "10.0.0.2", "10.0.0.3"
@@ -88,7 +96,47 @@ def test_a_probe_that_another_host_got_was_delivered_elsewhere() -> None:
 
     seen.saw("c", SOCKET, Kind.PROBE, [(UDP.number, 1)])
 
-    assert {UDP.number: {"c"}} == seen.elsewhere
+    assert {UDP.number: {"c": 1}} == seen.elsewhere
+    assert 0 == seen.astray(UDP.number)
+
+
+def test_what_another_host_got_in_its_destinations_place_is_astray() -> None:
+    """
+    Not what both got; attempts of all other hosts count.
+    """
+    seen = sent(0b1111)
+    seen.saw("b", SOCKET, Kind.PROBE, [(UDP.number, 0b0001)])
+    seen.saw("c", SOCKET, Kind.PROBE, [(UDP.number, 0b0011)])
+    seen.saw("a", SOCKET, Kind.PROBE, [(UDP.number, 0b0100)])
+
+    assert 0b0110 == seen.astray(UDP.number)
+    assert 0 == seen.astray(TCP.number)
+
+
+def test_who_answers_in_front_of_a_host_is_no_program_of_it() -> None:
+    """
+    An answer tells of another listener than ours only where the SYN came to the destination.
+    """
+    seen = sent(0b11)
+    seen.saw("a", SOCKET, Kind.ACCEPT, [(TCP.number, 0b11)])
+
+    assert 0 == seen.answered_by_another(TCP.number)
+
+    seen.saw("b", SOCKET, Kind.PROBE, [(TCP.number, 0b11)])
+    seen.saw("a", SOCKET, Kind.OURS, [(TCP.number, 0b10)])
+
+    assert 0b01 == seen.answered_by_another(TCP.number)
+
+
+def test_what_comes_damaged_is_not_waited_for_and_has_not_passed() -> None:
+    """
+    A raw socket has seen it; the kernel drops it.
+    """
+    seen = sent(0b11)
+    seen.saw("b", DAMAGED, Kind.PROBE, [(UDP.number, 0b01)])
+
+    assert 0 == seen.passed(UDP, 0b11)
+    assert 0b10 == seen.pending(UDP, 0b11)
 
 
 def test_an_answer_after_a_second_measures_nothing() -> None:

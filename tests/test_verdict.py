@@ -109,6 +109,7 @@ def evidence(
             state=TEXTS,
             holder=st.none() | TEXTS,
             nat=TEXTS,
+            astray=st.integers(0, 2),
             failing_ports=PORTS,
             passing_ports=PORTS,
         )
@@ -313,7 +314,9 @@ def test_more_arrivals_never_make_it_worse(some: Evidence, more: int, which: str
     """
     passed = PASSED[some.protocol]
     # As the first look makes it: what did not get through is not in it, but missed.
-    before = msgspec.structs.replace(some, first=((passed, len(some.first)),) if some.first else ())
+    first = ((passed, len(some.first)),) if some.first else ()
+    # Arrivals beside packets that another host got show that the way changes.
+    before = msgspec.structs.replace(some, first=first, astray=0)
     if before.session is not None:
         before = msgspec.structs.replace(before, session=Session(retried=before.session.retried))
     if which == "output" and not before.output:
@@ -332,6 +335,7 @@ def test_caveats_are_there_when_they_apply_and_only_then(some: Evidence) -> None
     """
     judgement = judge(some)
     again = some.missed > 0 or (some.session is not None and some.session.retried)
+    again |= any(outcome(some.protocol, fate).verdict in LOST_SOMEWHERE for fate, _count in some.confirm)
     both = bool(some.failing_ports) and bool(some.passing_ports)
     arrives = judgement.verdict in (Verdict.OPEN, Verdict.DEGRADED)
     arrives |= judgement.segment is Segment.DESTINATION_INGRESS
@@ -376,6 +380,51 @@ def test_single_losses_that_a_burst_does_not_repeat_are_retried() -> None:
 
     assert Judgement(verdict=Verdict.OPEN, caveats=(Caveat.RETRIED,)) == udp(missed=3, confirm=burst)
     assert Judgement(verdict=Verdict.OPEN) == udp(first=((PASSED[Protocol.UDP], 3),), confirm=burst)
+
+
+@pytest.mark.parametrize(
+    ("lost", "verdict"),
+    [(1, Verdict.OPEN), (2, Verdict.OPEN), (3, Verdict.DEGRADED), (17, Verdict.DEGRADED)],
+)
+def test_a_loss_of_a_hundredth_is_no_verdict(lost: int, verdict: Verdict) -> None:
+    """
+    Of the 34 packets of a confirmation two may be lost without a word, and none with one.
+    """
+    passed = (PASSED[Protocol.UDP], 34 - lost)
+    refused = msgspec.structs.replace(ON_THE_PATH, word=Word.PROHIBITED)
+
+    assert verdict is udp(confirm=((ON_THE_PATH, lost), passed)).verdict
+    assert Verdict.DEGRADED is udp(confirm=((refused, lost), passed)).verdict
+
+
+def test_what_another_host_got_is_no_single_loss() -> None:
+    """
+    Others will follow it; where nothing came through it changes nothing.
+    """
+    passed, lost = ((PASSED[Protocol.UDP], 10),), ((ON_THE_PATH, 10),)
+    degraded = Judgement(verdict=Verdict.DEGRADED, segment=Segment.PATH)
+
+    assert degraded == udp(missed=3, confirm=passed, astray=3)
+    assert degraded == udp(first=passed, astray=1)
+    assert Judgement(verdict=Verdict.FILTERED, segment=Segment.PATH) == udp(confirm=lost, astray=10)
+
+
+def test_the_detail_has_the_share_of_source_ports_and_some_to_try() -> None:
+    """
+    Three at most; where the ports are not the reason, none.
+    """
+    some = ((ON_THE_PATH, 12), (PASSED[Protocol.UDP], 22))
+    many, few = (40001, 40002, 40003, 40004), (40005,)
+
+    assert (
+        "4 of 5 source ports always fail: 40001, 40002, 40003, …; 40005 passes"
+        == udp(confirm=some, failing_ports=many, passing_ports=few).detail
+    )
+    assert (
+        "1 of 5 source ports always fail: 40005; 40001 passes"
+        == udp(confirm=some, failing_ports=few, passing_ports=many).detail
+    )
+    assert not udp(confirm=(some[1],), failing_ports=few, passing_ports=many).detail
 
 
 def test_a_closed_port_is_not_retried() -> None:

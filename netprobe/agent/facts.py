@@ -65,6 +65,7 @@ def facts(request: "dict[str, object]") -> "dict[str, object]":
         "time": time.time(),
         "addresses": addresses,
         "links": [[link["name"], link["mtu"], link["kind"]] for link in links.values()],
+        "xdp": [link["name"] for link in links.values() if link["xdp"]],
         "routes": routes,
         "ports": _ports(wanted, [str(link["name"]) for link in links.values() if link["kind"] in _TUNNELS]),
         "connections": _present(connections),

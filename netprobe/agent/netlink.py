@@ -36,6 +36,7 @@ _IFF_NOARP = 0x80
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _IFLA_IFNAME, _IFLA_MTU = 3, 4
 _IFLA_LINKINFO, _IFLA_INFO_KIND = 18, 1
+_IFLA_XDP, _IFLA_XDP_ATTACHED = 43, 2
 
 _BUFFER_BYTES = 1 << 16
 
@@ -227,7 +228,8 @@ def links(netlink: Netlink) -> "dict[int, dict[str, object]]":
     """
     All interfaces by index: name, MTU in bytes, whether they have no neighbours to look for (`noarp`).
 
-    `kind` is what they were made as (`vxlan`, `veth`, …), "" for hardware.
+    `kind` is what they were made as (`vxlan`, `veth`, …), "" for hardware; `xdp` whether a BPF program gets
+    their packets before the kernel has made any of them.
     """
     found: dict[int, dict[str, object]] = {}
     for body in netlink.dump(RTM_GETLINK, struct.pack("=BxHiII", 0, 0, 0, 0, 0)):
@@ -239,6 +241,7 @@ def links(netlink: Netlink) -> "dict[int, dict[str, object]]":
             "mtu": struct.unpack("=I", values[_IFLA_MTU])[0] if _IFLA_MTU in values else 0,
             "kind": made_as.get(_IFLA_INFO_KIND, b"").rstrip(b"\0").decode("utf-8", "replace"),
             "noarp": bool(flags & _IFF_NOARP),
+            "xdp": any(attributes(values.get(_IFLA_XDP, b"")).get(_IFLA_XDP_ATTACHED, b"")),
         }
     return found
 

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     from netprobe.agent.loop import Loop
 
+    Ends = tuple[bytes, bytes, int]
+    """Source and destination address of a packet, packed, and its TTL or hop limit."""
+
 _SO_RCVBUFFORCE, _SO_MEMINFO = 33, 55  # linux/include/uapi/asm-generic/socket.h
 _MEMINFO_DROPS = 8  # linux/include/uapi/linux/sock_diag.h
 # linux/include/uapi/linux/if_packet.h
@@ -35,7 +38,10 @@ _KEPT_PACKETS = 20000
 _ATTEMPT_MASK = (1 << ATTEMPT_BITS) - 1
 _WORD = 0xFFFFFFFF
 
-_WITH_PORTS = (6, 17)
+_CHECKSUM_AT = {6: 16, 17: 6}  # RFC 9293 §3.1, RFC 768
+_MODULUS = 0xFFFF  # A one's complement sum of 16-bit words is a sum modulo this (RFC 1071).
+_LONGEST_HEADER_BYTES = 60  # RFC 791 §3.1
+_ANCILLARY_BYTES = 64  # struct in6_pktinfo and an int, each with its header
 _KINDS = ("packet", "raw", "keep")
 _BASES = ("transport", "payload")
 
@@ -78,7 +84,7 @@ class Sightings:
     What the taps have seen since the last collection.
 
     `masks` has, by (point, kind) and flow, a bit for each attempt; `origins` the flows by kind, source
-    address, TTL (0 where it is not known) and destination port (0 where there is none, or another word than
+    address, TTL and destination port (0 where there is none, or another word than
     the probe's) of what arrived; `sent` and `back` when probes were sent and when something came back, by
     tag; `kept` whole packets by point, with the times of their coming in microseconds; `awaited` how many
     came to taps that are waited for.
@@ -86,7 +92,7 @@ class Sightings:
 
     def __init__(self) -> None:
         self.masks: dict[tuple[str, str], dict[int, int]] = collections.defaultdict(dict)
-        self.origins: dict[tuple[str, bytes | str, int, int], set[int]] = collections.defaultdict(set)
+        self.origins: dict[tuple[str, bytes, int, int], set[int]] = collections.defaultdict(set)
         self.sent: dict[int, float] = {}
         self.back: dict[int, float] = {}
         self.kept: list[tuple[str, bytes, int]] = []
@@ -124,6 +130,8 @@ class Tap:
             else:
                 self.socket = socket.socket(socket.AF_INET6, socket.SOCK_RAW, protocol)
                 self.bare = protocol
+                for option in (socket.IPV6_RECVPKTINFO, socket.IPV6_RECVHOPLIMIT):
+                    self.socket.setsockopt(socket.IPPROTO_IPV6, option, 1)
         else:
             self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETH_P_ALL))
             if arriving:
@@ -238,15 +246,14 @@ class Taps:
 
     def _count(self, tap: Tap) -> bool:
         buffer, bare = self._buffer, tap.bare
-        receive, receive_from = tap.socket.recv_into, tap.socket.recvfrom_into
+        receive, receive_message = tap.socket.recv_into, tap.socket.recvmsg_into
         now = time.monotonic()
-        source = None
         for _ in range(_BATCH):
             try:
                 if bare is None:
                     size = receive(buffer)
                 else:
-                    size, (source, *_rest) = receive_from(buffer)
+                    size, ancillary, _flags, sender = receive_message([buffer], _ANCILLARY_BYTES)
             except BlockingIOError:
                 return False
             if bare is not None:
@@ -257,14 +264,19 @@ class Taps:
                 protocol, transport = buffer[6], 40
             for sight in self._sights.get(protocol, ()):
                 word = sight.tag(buffer, transport, size)
-                if word is not None:
-                    tag = word ^ self._nonce
-                    if tag >> ATTEMPT_BITS < self._flows and self._is_ours(tap, sight, tag):
-                        port = 0
-                        if sight.kind == "probe" and protocol in _WITH_PORTS:
-                            port = buffer[transport + 2] << 8 | buffer[transport + 3]
-                        self._note(tap, sight.kind, tag, now, source, port)
-                        break
+                if word is None:
+                    continue
+                tag = word ^ self._nonce
+                if tag >> ATTEMPT_BITS < self._flows and self._is_ours(tap, sight, tag):
+                    ends = _ends(buffer) if bare is None else _ends_beside(sender, ancillary)
+                    point = tap.point
+                    if point == "socket" and not is_whole(protocol, ends, buffer[transport:size]):
+                        point = "damaged"
+                    port = (
+                        _port(buffer, transport) if sight.kind == "probe" and protocol in _CHECKSUM_AT else 0
+                    )
+                    self._note(tap, point, sight.kind, tag, now, ends, port)
+                    break
         return True
 
     def _is_ours(self, tap: Tap, sight: Sight, tag: int) -> bool:
@@ -275,24 +287,19 @@ class Taps:
         """
         return not sight.answers or tap.point == "left" or tag in self._seen.sent
 
-    def _note(self, tap: Tap, kind: str, tag: int, now: float, source: "str | None", port: int) -> None:
-        """Note the packet in the buffer; `source` is its address where it came without its IP header."""
+    def _note(self, tap: Tap, point: str, kind: str, tag: int, now: float, ends: "Ends", port: int) -> None:
+        """Note a packet that came to a tap, at its point or damaged."""
         seen, flow = self._seen, tag >> ATTEMPT_BITS
-        masks = seen.masks[tap.point, kind]
+        masks = seen.masks[point, kind]
         masks[flow] = masks.get(flow, 0) | 1 << (tag & _ATTEMPT_MASK)
-        if tap.point == "left":
+        if point == "left":
             return
         if tap.awaited:
             seen.awaited += 1
         if kind != "probe":
             seen.back.setdefault(tag, now)
-        buffer = self._buffer
-        if source is not None:
-            seen.origins[kind, source, 0, port].add(flow)
-        elif buffer[0] >> 4 == 4:
-            seen.origins[kind, bytes(buffer[12:16]), buffer[8], port].add(flow)
-        else:
-            seen.origins[kind, bytes(buffer[8:24]), buffer[7], port].add(flow)
+        source, _destination, ttl = ends
+        seen.origins[kind, source, ttl, port].add(flow)
 
     def _drain(self) -> None:
         """Read what has arrived by now; bounded, for a flood must not keep the agent from answering."""
@@ -337,19 +344,54 @@ class Taps:
                 for (point, kind), masks in seen.masks.items()
             ],
             "origins": [
-                [
-                    kind,
-                    source if isinstance(source, str) else wire.address_text(source),
-                    ttl,
-                    port,
-                    sorted(flows),
-                ]
+                [kind, wire.address_text(source), ttl, port, sorted(flows)]
                 for (kind, source, ttl, port), flows in seen.origins.items()
             ],
             "rtts": seen.rtts(),
             "kept": [[point, base64.b64encode(data).decode(), at_us] for point, data, at_us in seen.kept],
             "drops": drops,
         }
+
+
+def _port(packet: bytearray, transport: int) -> int:
+    return packet[transport + 2] << 8 | packet[transport + 3]
+
+
+def _ends(packet: bytearray) -> "Ends":
+    """The addresses and the TTL in the IP header of a packet."""
+    if packet[0] >> 4 == 4:
+        return bytes(packet[12:16]), bytes(packet[16:20]), packet[8]
+    return bytes(packet[8:24]), bytes(packet[24:40]), packet[7]
+
+
+def _ends_beside(sender: "tuple[str, int, int, int]", ancillary: "list[tuple[int, int, bytes]]") -> "Ends":
+    """The same of a packet that came without its IPv6 header (RFC 3542 §6)."""
+    said = {kind: data for _level, kind, data in ancillary}
+    destination = said[socket.IPV6_PKTINFO][:16]
+    (ttl,) = struct.unpack("i", said[socket.IPV6_HOPLIMIT])
+    return socket.inet_pton(socket.AF_INET6, sender[0].split("%")[0]), destination, ttl
+
+
+def is_whole(protocol: int, ends: "Ends", segment: bytearray) -> bool:
+    """
+    Whether a TCP segment or UDP datagram has the checksum that the kernel will want of it.
+
+    Raw sockets get packets before it is looked at. Where no cable has been crossed, a kernel leaves the sum
+    of the pseudo header in its place, and trusts it (linux/include/linux/skbuff.h, CHECKSUM_PARTIAL). What is
+    longer than the buffer cannot be told.
+    """
+    at = _CHECKSUM_AT.get(protocol)
+    if at is None or len(segment) >= _SNAP_BYTES - _LONGEST_HEADER_BYTES:
+        return True
+    source, destination, _ttl = ends
+    check = segment[at] << 8 | segment[at + 1]
+    if not check and protocol == socket.IPPROTO_UDP and len(source) == 4:
+        return True  # none was made (RFC 768)
+    pseudo = int.from_bytes(source + destination, "big") + protocol + len(segment)
+    if check % _MODULUS == pseudo % _MODULUS:
+        return True
+    words = int.from_bytes(segment, "big") << 8 * (len(segment) % 2)
+    return (pseudo + words) % _MODULUS == 0
 
 
 def _instruction(value: object) -> "tuple[int, int, int, int]":

@@ -20,8 +20,8 @@ from netprobe.attempts import (
 )
 from netprobe.coordinator.field import Field
 from netprobe.evidence import fates, first_look, refusals, session_fates, unsendable
-from netprobe.model import RATIONED, Cell, Evidence, Fates, Flow, Judgement, Protocol, Seen, Session
-from netprobe.observations import ANSWERED, CONNECTED, INTERFACE, LEFT, SOCKET
+from netprobe.model import RATIONED, Cell, Evidence, Fates, Flow, Judgement, Protocol, Seen, Segment, Session
+from netprobe.observations import ANSWERED, CONNECTED, DAMAGED, INTERFACE, LEFT, SOCKET
 from netprobe.template import Kind
 from netprobe.verdict import judge
 
@@ -31,6 +31,16 @@ A full queue, or a filter at the interface (tc, nftables' egress), in answer to 
 
 The kernel's own packets meet the filter as well, without a word to their sender; then they are the evidence.
 """
+
+_DAMAGED: Final = {
+    "the probe arrives": (Kind.PROBE,),
+    "the answer arrives": (Kind.ACCEPT, Kind.RST),
+}
+
+_STARVING: Final = (
+    "something limits the rate of packets, and too many flows were lost to try each alone: "
+    "probe fewer at a time"
+)
 
 _WHY_UNSENT: Final = {
     _NO_ROOM: "its queue is full, or a filter at its interface drops them (ENOBUFS)",
@@ -83,6 +93,7 @@ def _evidence(field: Field, flow: Flow, opposites: dict[tuple[object, ...], Flow
         missed=missed,
         confirm=fates(seen, flow, field.counted(flow, CONFIRM_MASK), heard),
         output=output,
+        astray=(seen.astray(flow.number) & ARRIVALS_MASK).bit_count(),
         session=_session(field, flow),
         refusals=refusals(seen, flow, heard),
         state=_state(field, flow, opposites),
@@ -121,6 +132,12 @@ def _untested(field: Field, flow: Flow) -> str:
     if error and not (error == _NO_ROOM and _is_kept_in(_output(field, flow))):
         return f"{flow.src} could not send: {_WHY_UNSENT.get(error, error)}"
     made = field.seen.sent[flow.number] & ARRIVALS_MASK
+    if (
+        flow.number in field.starving
+        and not field.seen.passed(flow, field.counted(flow, made))
+        and field.lost_at(flow)
+    ):
+        return _STARVING
     if made and not field.counted(flow, made):
         return f"the taps of {flow.src} or {flow.dst} had no room for all packets: try a lower --rate"
     return ""
@@ -217,12 +234,27 @@ def _is_ignored(field: Field, flow: Flow) -> bool:
     return bool(seen.at(SOCKET, Kind.PROBE)[number]) and not any(answers)
 
 
+def _ends_notes(field: Field, flow: Flow) -> Iterable[str]:
+    """What is odd about the addresses, or the packets that came to one of them."""
+    for address in (flow.src_address, flow.dst_address):
+        for name in field.claimants.get(address, ()):
+            yield f"{name} has the address {address} as well"
+    where = field.lost_at(flow) if any(field.xdp.values()) else None
+    host = {Segment.PATH: flow.dst, Segment.RETURN_PATH: flow.src}.get(where) if where else None
+    if host and field.xdp.get(host):
+        yield f"{host} has an XDP program at {' and '.join(field.xdp[host])}, which comes before any tap"
+    for whose, kinds in _DAMAGED.items():
+        if any(field.seen.at(DAMAGED, kind)[flow.number] for kind in kinds):
+            yield f"{whose} with a wrong checksum"
+
+
 def _notes(field: Field, flow: Flow) -> Iterable[str]:
     nat = field.seen.nat.get(flow.number)
     if nat:
         yield f"arrives from {nat}, not from {flow.bears}"
     for name in sorted(field.seen.elsewhere.get(flow.number, ())):
         yield f"delivered to {name} instead"
+    yield from _ends_notes(field, flow)
     holder = field.holder(flow)
     if holder:
         yield f"{holder} holds the port"
@@ -235,5 +267,7 @@ def _notes(field: Field, flow: Flow) -> Iterable[str]:
         yield f"{grew}: {counters.MEANINGS[discard.counter]}"
     if field.too_late(flow):
         yield "gets further after the opposite direction has been through: a device between remembers it"
+    if flow.number in field.limited:
+        yield "a limit on the rate of packets may be all that stops it: others pass when they are alone"
     if flow.number in field.unasked:
         yield RATIONED

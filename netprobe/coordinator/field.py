@@ -89,10 +89,12 @@ class Field:
     `ending_at` are, by host, the flows that have an end there, at either side. `reasons` say why a flow
     cannot be tested, by number. `holders` are the programs that hold a destination port, by (protocol,
     address, port); `speeches` the request and the answer that our own listeners know, by (address, port): a
-    service may hold a port at one address of a host, and we at another. `before` are,
-    by host, the flows whose conntrack tuple had an entry there before the run. `overflowed` counts the
+    service may hold a port at one address of a host, and we at another. `claimants` are the hosts that have a
+    probed address although it is another's, `xdp` the interfaces of hosts that have an XDP program. `before`
+    are, by host, the flows whose conntrack tuple had an entry there before the run. `overflowed` counts the
     packets that each host's taps had no room for. `unasked` are silent flows that were too many to be asked
-    again slowly.
+    again slowly. Of flows that others like them showed a limit for, `limited` did not pass alone either, and
+    `starving` were too many to be asked alone.
     """
 
     def __init__(self, inventory: Inventory, settings: Settings, flows: Sequence[Flow] | None = None) -> None:
@@ -113,9 +115,13 @@ class Field:
         self.reasons: dict[int, str] = {}
         self.holders: dict[tuple[Protocol, str, int], str] = {}
         self.speeches: dict[tuple[str, int | None], tuple[int, int]] = {}
+        self.claimants: dict[str, list[str]] = {}
+        self.xdp: dict[str, list[str]] = {}
         self.before: dict[str, set[int]] = {host.name: set() for host in inventory.hosts}
         self.overflowed: dict[str, int] = dict.fromkeys(self.order, 0)
         self.unasked: set[int] = set()
+        self.limited: set[int] = set()
+        self.starving: set[int] = set()
         self.packets = 0
         self._distrusted: dict[int, int] = {}
 
@@ -160,7 +166,7 @@ class Field:
         if flow.number in self.seen.redirected:
             return f"a redirection to port {self.seen.redirected[flow.number]}"
         is_listening = (flow.dst_address, flow.port) in self.speeches
-        if is_listening and self.seen.answered_elsewhere(flow.number):
+        if is_listening and self.seen.answered_by_another(flow.number):
             return "another program than netprobe's listener, to judge by its answer,"
         return None if flow.port is None else self.holders.get((flow.protocol, flow.dst_address, flow.port))
 

@@ -44,6 +44,8 @@ class Muster:
         for name, facts in self._facts.items():
             self._check_privileges(name, facts)
             self._check_addresses(name, facts)
+            self._note_claims(name, facts)
+            self._field.xdp[name] = facts.xdp
             if not facts.alone:
                 reason = f"another netprobe run is at work on {name}, or it is listed twice: wait or correct"
                 self._field.exclude(self._field.ending_at[name], reason)
@@ -72,6 +74,13 @@ class Muster:
                 flow for flow in self._field.ending_at[name] if absent in (flow.src_address, flow.dst_address)
             )
             self._field.exclude(flows, f"{name} has no address {absent}")
+
+    def _note_claims(self, name: str, facts: wire.Facts) -> None:
+        """Note the addresses of other hosts that a host has as well."""
+        owners = {address: host.name for host in self._field.inventory.hosts for address in host.addresses}
+        for _interface, address, _length in facts.addresses:
+            if owners.get(address, name) != name:
+                self._field.claimants.setdefault(address, []).append(name)
 
     async def arm(self) -> None:
         """Watch where packets arrive at all hosts, and what routers and firewalls say."""
@@ -274,7 +283,7 @@ def _interfaces(facts: wire.Facts, probed: Collection[IPv4Address | IPv6Address]
         if ip_address(address) in probed:
             found.setdefault(interface, []).append(address)
     return tuple(
-        Interface(name=name, mtu=mtu, kind=kind, addresses=tuple(found[name]))
+        Interface(name=name, mtu=mtu, kind=kind, xdp=name in facts.xdp, addresses=tuple(found[name]))
         for name, mtu, kind in facts.links
         if name in found
     )

@@ -30,6 +30,7 @@ from netprobe.attempts import (
     SLOW,
     Attempts,
 )
+from netprobe.coordinator.doubts import Doubts
 from netprobe.coordinator.field import Craft, Field
 from netprobe.coordinator.muster import Muster
 from netprobe.coordinator.progress import Progress
@@ -51,6 +52,7 @@ class Rounds:
         self._volleys = volleys
         self._state = state
         self._told = told
+        self._doubts = Doubts(field, volleys, told)
 
     async def one_way(self) -> None:
         """Every flow, as far as it can be tested, but those that share an entry with one of these."""
@@ -153,8 +155,8 @@ class Rounds:
         suspects = [flow for flow in related if flow.number not in known]
         if suspects:
             await self._burst(suspects)
-        # A way that loses half of all packets loses a whole burst now and then, or nothing of it.
-        await self._pattern([flow for flow in related if self._may_vary(flow)])
+        await self._vary(related)
+        await self._doubts.resolve(related)
         await self.withdraw([*missing, *suspects])
 
     async def withdraw(self, flows: Sequence[Flow]) -> None:
@@ -185,11 +187,31 @@ class Rounds:
 
     async def look_closer(self, flows: Sequence[Flow]) -> None:
         """A burst, and the pattern, for flows that came through with an effort."""
-        if flows:
-            await self._muster.arm_points()
-            await self._burst(flows)
-            await self._pattern([flow for flow in flows if self._may_vary(flow)])
-            await self.withdraw(flows)
+        if not flows:
+            return
+        await self._muster.arm_points()
+        await self._burst(flows)
+        lossy = [flow for flow in flows if self._may_vary(flow)]
+        direct, shared = self._split(self._field.testable(self._field.flows))
+        suspects = [flow for flow in self._related(direct, lossy) if not self._made(flow, BURST)]
+        if suspects:
+            await self._burst(suspects)
+        await self._vary([flow for flow in (*lossy, *suspects) if not self._made(flow, PATTERN)])
+        await self._doubts.resolve(*self._split(self._related([*direct, *shared], lossy)))
+        await self.withdraw([*flows, *suspects])
+
+    async def _vary(self, flows: Sequence[Flow]) -> None:
+        """
+        The pattern for flows that may lose packets for the same reason.
+
+        A way that loses half of all packets loses a whole burst now and then, and one that loses a tenth
+        often loses nothing of it: as long as they are not too many, what has lost nothing gets it as well.
+        """
+        flows = [flow for flow in flows if self._leaves(flow)]
+        busiest = max(Counter(flow.src for flow in flows).values(), default=0)
+        if busiest * PATTERN.total > _MAX_BURST_PACKETS:
+            flows = [flow for flow in flows if self._may_vary(flow)]
+        await self._pattern(flows)
 
     async def _pattern(self, flows: Sequence[Flow]) -> None:
         """
@@ -230,29 +252,34 @@ class Rounds:
 
     def _may_vary(self, flow: Flow) -> bool:
         """Whether some were lost, and not by the kernel's refusal to send any."""
-        seen = self._field.seen
-        made = seen.sent[flow.number] & (FIRST.mask | BURST.mask)
-        return self._passed(flow, made) != made and seen.unsent(flow.number) & made != made
+        made = self._field.seen.sent[flow.number] & (FIRST.mask | BURST.mask)
+        return self._passed(flow, made) != made and self._leaves(flow)
+
+    def _leaves(self, flow: Flow) -> bool:
+        """Whether the kernel has not refused to send any."""
+        made = self._field.seen.sent[flow.number] & (FIRST.mask | BURST.mask)
+        return self._field.seen.unsent(flow.number) & made != made
 
     @staticmethod
-    def _related(flows: Sequence[Flow], lossy: Iterable[Flow]) -> list[Flow]:
+    def _related(flows: Sequence[Flow], lossy: Sequence[Flow]) -> list[Flow]:
         """
         Flows that may lose packets for the same reason as these.
 
         Single packets pass a way that loses half of them often enough. Where one flow of a probe or pair
         loses some, the flows beside it deserve a closer look before they are called open, and so do those
-        whose answers take the same way.
+        whose answers take the same way, or that take the way of its answers.
         """
         sources = {(flow.probe, flow.src) for flow in lossy}
         destinations = {(flow.probe, flow.dst) for flow in lossy}
         pairs = {(flow.src, flow.dst) for flow in lossy}
         answering = {(flow.dst, flow.src) for flow in lossy}
+        answers = {(flow.dst, flow.src) for flow in lossy if flow.protocol is Protocol.TCP}
         return [
             flow
             for flow in flows
             if (flow.probe, flow.src) in sources
             or (flow.probe, flow.dst) in destinations
-            or (flow.src, flow.dst) in pairs
+            or (flow.src, flow.dst) in pairs | answers
             or (flow.protocol is Protocol.TCP and (flow.src, flow.dst) in answering)
         ]
 

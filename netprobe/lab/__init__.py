@@ -21,7 +21,8 @@ A description is YAML::
       - {on: a, run: [ip, neigh, …]}
       - {on: router, nft: "…", says: "what a person calls it", expect: {a -> b bgp: filtered @ path}}
     expect:                                           # all else is expected open
-      a -> b bgp: rejected @ path
+      a -> b bgp: rejected @ path by a.gateway (ICMP 3/13)      # who, and a part of the detail
+      b -> a vxlan: open +nat                         # with this caveat, among others
       "* -> rack-1 vxlan:4789/ipv6": filtered @ destination-ingress
 
 Placeholders: `$a` (or `$a.ipv4`) and `$a.ipv6` are the addresses of host a, `$a.gateway` (`$a.gateway.ipv6`)

@@ -33,7 +33,7 @@ def blueprint(description: Description) -> Blueprint:
     return Blueprint(
         topology=found,
         changes={name: changes(description.faults, name, found) for name in names},
-        expectations=expectations(description),
+        expectations=expectations(description, found.values),
         planted=planted(description),
     )
 

@@ -2,8 +2,10 @@
 What netprobe must find in a lab: cells by pattern, and the comparison with what it did find.
 
 A pattern is `SRC -> DST PROBE[:PORT][/FAMILY]`; `SRC` and `DST` are a host, a network (all of its hosts) or
-`*`, and `PROBE` may be `*` as well. What it holds is `VERDICT[ @ SEGMENT]`; a segment that is left out is not
-compared. Of several patterns that fit a flow the last one counts, and a flow that none fits is expected open.
+`*`, and `PROBE` may be `*` as well. What it holds is `VERDICT[ @ SEGMENT][ by WHOM][ +CAVEAT …][ (DETAIL)]`:
+`by` names a host, or `HOST.gateway`, one of whose addresses it is; the detail has these words among others.
+What is left out is not compared. Of several patterns that fit a flow the last one counts, and a flow that
+none fits is expected open.
 """
 
 from __future__ import annotations
@@ -18,29 +20,49 @@ import msgspec
 from netprobe import mesh
 from netprobe.lab.description import Description, unknown
 from netprobe.lab.errors import DescriptionError
-from netprobe.model import Cell, Family, Flow, Inventory, Judgement, Segment, Verdict
+from netprobe.model import Caveat, Cell, Family, Flow, Inventory, Judgement, Segment, Verdict
 from netprobe.probes import registry
 
 _ANY: Final = "*"
+_FAMILIES: Final = tuple(f".{family.value}" for family in Family)
 _PATTERN: Final = re.compile(
     r"(?P<src>\S+)\s+->\s+(?P<dst>\S+)\s+(?P<probe>[^\s:/]+)(?::(?P<port>\d+))?(?:/(?P<family>\S+))?"
+)
+_FOUND: Final = re.compile(
+    r"(?P<verdict>[^@+(]*?)\s*(?:@\s*(?P<segment>[^+( ]+))?(?:\s+by\s+(?P<by>[^+( ]+))?"
+    r"(?P<caveats>(?:\s+\+[^+( ]+)*)(?:\s+\((?P<detail>.+)\))?"
 )
 _Word = TypeVar("_Word", bound=Enum)
 
 
 class Expected(msgspec.Struct, frozen=True):
-    """What a cell must hold; a `segment` of None is not compared."""
+    """
+    What a cell must hold; a `segment` of None, and what is empty, is not compared.
+
+    `by` are the addresses of the refuser, by whichever it is known; `detail` is a part of the detail.
+    """
 
     verdict: Verdict
     segment: Segment | None = None
+    by: tuple[str, ...] = ()
+    caveats: tuple[Caveat, ...] = ()
+    detail: str = ""
 
     def fits(self, judgement: Judgement) -> bool:
         """Whether a judgement is what is expected."""
-        return self.verdict is judgement.verdict and self.segment in (None, judgement.segment)
+        return (
+            self.verdict is judgement.verdict
+            and self.segment in (None, judgement.segment)
+            and (not self.by or judgement.by in self.by)
+            and set(self.caveats) <= set(judgement.caveats)
+            and self.detail in judgement.detail
+        )
 
     def __str__(self) -> str:
         """As a description has it."""
-        return _words(self.verdict, self.segment)
+        by = f" by {' or '.join(self.by)}" if self.by else ""
+        detail = f" ({self.detail})" if self.detail else ""
+        return f"{_words(self.verdict, self.segment)}{by}{_caveats(self.caveats)}{detail}"
 
 
 class Pattern(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,8 +98,10 @@ class Mismatch(msgspec.Struct, frozen=True):
         found = "no such flow"
         if self.cell is not None:
             judgement = self.cell.judgement
+            by = f" by {judgement.by}" if self.expected.by and judgement.by else ""
+            caveats = _caveats(judgement.caveats) if self.expected.caveats else ""
             detail = f" ({judgement.detail})" if judgement.detail else ""
-            found = _words(judgement.verdict, judgement.segment) + detail
+            found = _words(judgement.verdict, judgement.segment) + by + caveats + detail
         return f"{self.what}: expected {self.expected}, found {found}"
 
 
@@ -143,12 +167,20 @@ def _words(verdict: Verdict, segment: Segment | None) -> str:
     return verdict.value if segment is None else f"{verdict.value} @ {segment.value}"
 
 
-def expectations(description: Description) -> Expectations:
-    """Those of the faults in their order, and then the description's own, which therefore count more."""
+def _caveats(caveats: Iterable[Caveat]) -> str:
+    return "".join(f" +{caveat.value}" for caveat in caveats)
+
+
+def expectations(description: Description, values: Mapping[str, str]) -> Expectations:
+    """
+    Those of the faults in their order, and then the description's own, which therefore count more.
+
+    `values` are the addresses of hosts and gateways, as the topology has them.
+    """
     rules = []
     for index, fault in enumerate(description.faults):
-        rules += _rules(fault.expect, description, f"faults[{index}].expect")
-    return Expectations([*rules, *_rules(description.expect, description, "expect")])
+        rules += _rules(fault.expect, description, values, f"faults[{index}].expect")
+    return Expectations([*rules, *_rules(description.expect, description, values, "expect")])
 
 
 def planted(description: Description) -> tuple[Planted, ...]:
@@ -160,19 +192,40 @@ def planted(description: Description) -> tuple[Planted, ...]:
     )
 
 
-def _rules(expect: Mapping[str, str], description: Description, key: str) -> list[tuple[Pattern, Expected]]:
+def _rules(
+    expect: Mapping[str, str], description: Description, values: Mapping[str, str], key: str
+) -> list[tuple[Pattern, Expected]]:
     rules = []
     for text, value in expect.items():
         try:
-            rules.append((_pattern(text, description), _expected(value)))
+            rules.append((_pattern(text, description), _expected(value, values)))
         except DescriptionError as error:
             raise DescriptionError(f"{key}: {text!r}: {error}") from None
     return rules
 
 
-def _expected(text: str) -> Expected:
-    verdict, at, segment = (part.strip() for part in text.partition("@"))
-    return Expected(_word(Verdict, verdict, "verdict"), _word(Segment, segment, "segment") if at else None)
+def _expected(text: str, values: Mapping[str, str]) -> Expected:
+    found = _FOUND.fullmatch(text.strip())
+    if found is None:
+        raise DescriptionError("expected VERDICT[ @ SEGMENT][ by WHOM][ +CAVEAT ...][ (DETAIL)]")
+    segment, caveats = found["segment"], found["caveats"].replace("+", "").split()
+    return Expected(
+        verdict=_word(Verdict, found["verdict"], "verdict"),
+        segment=_word(Segment, segment, "segment") if segment else None,
+        by=_addresses(found["by"], values) if found["by"] else (),
+        caveats=tuple(_word(Caveat, caveat, "caveat") for caveat in caveats),
+        detail=found["detail"] or "",
+    )
+
+
+def _addresses(name: str, values: Mapping[str, str]) -> tuple[str, ...]:
+    """The addresses of a host, or of the gateway of one."""
+    found = tuple(values[f"{name}.{family.value}"] for family in Family if f"{name}.{family.value}" in values)
+    if not found or any("/" in address for address in found):
+        raise DescriptionError(
+            unknown("host", name, [each for each in values if not each.endswith(_FAMILIES)])
+        )
+    return found
 
 
 def _word(words: type[_Word], text: str, kind: str) -> _Word:

@@ -3,16 +3,70 @@
 from __future__ import annotations
 
 import socket
+import struct
+from collections.abc import Iterator
 
 import pytest
-from scapy.layers.inet import IP, TCP
+from scapy.layers.inet import IP, TCP, UDP
+from scapy.layers.inet6 import IPv6
+from scapy.packet import Raw
 
 from netprobe.agent.loop import Loop
-from netprobe.agent.taps import Tap, Taps
+from netprobe.agent.taps import Tap, Taps, is_whole
+from netprobe.model import Family
 from netprobe.template import ATTEMPT_BITS, Kind
 from tests.crafted import ADDRESSES, KEY, packets, sight_on_an_agent, sights
 
 FLOW, ATTEMPT = 617, 9
+
+Ends = tuple[bytes, bytes, int]
+
+PAYLOADS = [b"", b"odd", b"even" * 20]
+"""Sums are of words of two bytes: the last of an odd number has a zero beside it."""
+
+
+def segments(payload: bytes) -> Iterator[tuple[int, Ends, bytearray]]:
+    """Segments and datagrams of both families, as raw sockets get them: protocol, ends, bytes."""
+    for family, (source, destination) in ADDRESSES.items():
+        ip = IP if family is Family.IPV4 else IPv6
+        length = 4 if family is Family.IPV4 else 16
+        for protocol, upper in ((6, TCP(dport=179, flags="S")), (17, UDP(dport=4789))):
+            packet = bytes(ip(src=source, dst=destination) / upper / Raw(payload))
+            at = 12 if family is Family.IPV4 else 8
+            ends = packet[at : at + length], packet[at + length : at + 2 * length], 64
+            yield protocol, ends, bytearray(packet[at + 2 * length :])
+
+
+@pytest.mark.parametrize("payload", PAYLOADS)
+def test_a_checksum_is_right_wrong_or_not_made_yet(payload: bytes) -> None:
+    """
+    A wrong byte, and an address that it was not made for, are found; a sum of the pseudo header is trusted.
+    """
+    for protocol, ends, segment in segments(payload):
+        at = {6: 16, 17: 6}[protocol]
+        source, destination, ttl = ends
+        pseudo = sum(struct.unpack(f"!{len(source)}H", source + destination)) + protocol + len(segment)
+        partial = segment.copy()
+        struct.pack_into("!H", partial, at, (pseudo & 0xFFFF) + (pseudo >> 16))
+
+        assert is_whole(protocol, ends, segment)
+        assert is_whole(protocol, ends, partial)
+        assert not is_whole(protocol, (source, source, ttl), segment)
+        for place in range(len(segment)):
+            broken = segment.copy()
+            broken[place] ^= 0x40
+            assert not is_whole(protocol, ends, broken), place
+
+
+def test_only_ipv4_lets_datagrams_do_without_a_checksum() -> None:
+    """
+    RFC 768 against RFC 8200 §8.1; IP protocol 4 has none at all.
+    """
+    for protocol, ends, segment in segments(b"some"):
+        if protocol == 17:
+            segment[6:8] = bytes(2)
+            assert is_whole(protocol, ends, segment) is (len(ends[0]) == 4)
+    assert is_whole(4, (bytes(4), bytes(4), 64), bytearray(20))
 
 
 @pytest.mark.parametrize(("flags", "kind"), [("SA", "accept"), ("RA", "rst")])

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from netprobe import lab
-from netprobe.model import Cell, Evidence, Family, Flow, Judgement, Protocol, Segment, Verdict
+from netprobe.model import Caveat, Cell, Evidence, Family, Flow, Judgement, Protocol, Segment, Verdict
 from netprobe.probes import registry
 
 LAB = """
@@ -125,6 +125,44 @@ def test_a_mismatch_is_one_line_that_says_both() -> None:
 
     assert f"a -> b bgp:179/ipv4: expected rejected @ path, found {found}" == str(first)
     assert "a -> b ipip/ipv4: expected open, found filtered @ path" == str(second)
+
+
+def test_who_refused_caveats_and_detail_are_compared_where_they_are_named() -> None:
+    """Whoever refused by any of its addresses; the detail may say more, and there may be more caveats."""
+    found = Judgement(
+        verdict=Verdict.REJECTED,
+        segment=Segment.PATH,
+        by="fd77:6e70:6c61:2::1",
+        caveats=(Caveat.STATE_ASSISTED, Caveat.NAT),
+        detail="ICMPv6 1/1 prohibited; arrives from elsewhere",
+    )
+    texts = {
+        "rejected @ path by c.gateway +nat +state-assisted (arrives from)": True,
+        "rejected by c.gateway": True,
+        "rejected @ path by a": False,
+        "rejected @ path +retried": False,
+        "rejected @ path (left for)": False,
+        "rejected @ return-path by c.gateway": False,
+    }
+    for text, fits in texts.items():
+        expected = _expectations(f"expect: {{a -> b bgp: '{text}'}}").expected(BGP)
+
+        assert fits is expected.fits(found), text
+
+
+def test_a_mismatch_says_what_is_compared() -> None:
+    """Who refused, and the caveats, where they were expected."""
+    judgement = Judgement(
+        verdict=Verdict.REJECTED, segment=Segment.PATH, by="192.0.2.9", caveats=(Caveat.NAT,)
+    )
+    cell = msgspec.structs.replace(_cell(BGP, Verdict.OPEN), judgement=judgement)
+    expectations = _expectations("expect: {a -> b bgp: rejected @ path by b +nat (TCP reset)}")
+    (mismatch,) = expectations.compare([cell])
+
+    assert str(mismatch) == (
+        "a -> b bgp:179/ipv4: expected rejected @ path by 10.77.1.12 or fd77:6e70:6c61:1::12 +nat "
+        "(TCP reset), found rejected @ path by 192.0.2.9 +nat"
+    )
 
 
 def test_an_expectation_without_a_cell_is_a_mismatch_unless_the_run_was_partial() -> None:

@@ -1,0 +1,111 @@
+"""
+Doubts: flows that are lost whole beside flows of which some packets pass.
+
+A way that loses nine of ten packets loses a whole burst now and then, and a limit on the rate of many flows
+lets those pass that come first. Neither of them filters a flow. So what is lost whole beside such flows gets
+more packets: many against chance, and then one at a time, a second apart, against a limit.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+import trio
+
+from netprobe.attempts import ARRIVALS_MASK, BURST, Attempts
+from netprobe.coordinator.field import Field
+from netprobe.coordinator.progress import Progress
+from netprobe.coordinator.volleys import KERNEL, LINK, Volley, Volleys
+from netprobe.model import Flow
+
+_BURSTS: Final = 12
+"""With what came before, of a way that loses nine of ten one flow in ten million is lost whole."""
+_MOST_PACKETS: Final = 4000
+"""Of a source; where more flows are in doubt, each gets fewer."""
+_FEW: Final = 4
+"""Of so many packets at most one passes a limit that is worth waiting for."""
+_PERIOD_S: Final = 1.1
+"""A little more than the second after which most limits let another packet pass."""
+_PATIENCE_S: Final = 15.0
+"""How long flows are asked one by one: a run must end."""
+_ENOUGH: Final = 2
+"""A flow that does not pass alone so often is not simply unlucky."""
+_IN_VAIN: Final = 3
+"""So many flows that do not pass alone either, and none that does: there is no limit."""
+
+
+class Doubts:
+    """More packets for flows that chance, or a limit, may have kept from passing."""
+
+    def __init__(self, field: Field, volleys: Volleys, told: Progress) -> None:
+        self._field = field
+        self._volleys = volleys
+        self._told = told
+        self._patience_s = _PATIENCE_S
+
+    async def resolve(self, flows: Sequence[Flow], too_late: Sequence[Flow] = ()) -> None:
+        """
+        Of flows that may lose packets for the same reason, ask those again that have lost all.
+
+        Those that are `too_late` to be asked cannot be told from them.
+        """
+        doubtful = self._lost(flows)
+        if not doubtful:
+            return
+        busiest = max(Counter(flow.src for flow in doubtful).values())
+        bursts = max(1, min(_BURSTS, _MOST_PACKETS // (busiest * BURST.total)))
+        await self._ask(doubtful, BURST, times=bursts)
+        starving = self._lost(doubtful)
+        if starving and self._are_limited(flows) and await self._one_by_one(starving):
+            self._field.starving.update(flow.number for flow in self._lost(too_late))
+
+    def _lost(self, flows: Sequence[Flow]) -> list[Flow]:
+        """Those of which no packet passed, and nobody said anything."""
+        testable = self._field.testable(flows)
+        return [flow for flow in testable if not self._passed(flow) and self._field.lost_at(flow) is not None]
+
+    def _passed(self, flow: Flow) -> int:
+        return self._field.seen.passed(flow, ARRIVALS_MASK)
+
+    def _are_limited(self, flows: Sequence[Flow]) -> bool:
+        """Whether so little passes of some of them that there may be a limit."""
+        sent = self._field.seen.sent
+        counts = (
+            (self._passed(flow).bit_count(), (sent[flow.number] & ARRIVALS_MASK).bit_count())
+            for flow in self._field.testable(flows)
+        )
+        return any(0 < passed <= made / _FEW for passed, made in counts)
+
+    async def _ask(
+        self, flows: Sequence[Flow], attempts: Attempts, *, times: int = 1, after_s: float = 0
+    ) -> None:
+        """The same packets again, so many times."""
+        shared = [flow for flow in flows if self._field.shares_conntrack(flow)]
+        direct = [flow for flow in flows if not self._field.shares_conntrack(flow)]
+        volleys = [Volley(direct, attempts, KERNEL), Volley(shared, attempts, LINK)]
+        await self._volleys.fire(volleys * times, after_s=after_s)
+        await self._volleys.settle(flows, attempts.mask)
+
+    async def _one_by_one(self, flows: Sequence[Flow]) -> bool:
+        """Let each be the only one for a while, twice if need be; whether any passes then."""
+        self._told.phase("waiting for a limit", len(flows))
+        started = trio.current_time()
+        questions = [*flows, *flows]
+        in_vain: Counter[int] = Counter()
+        is_limit = False
+        for flow in questions:
+            is_vain = not is_limit and len(in_vain) == _IN_VAIN
+            if is_vain or trio.current_time() > started + self._patience_s:
+                break
+            if not self._passed(flow):
+                await self._ask([flow], Attempts(BURST.first, 1), after_s=_PERIOD_S)
+                is_limit |= self._passed(flow) != 0
+                in_vain[flow.number] += not self._passed(flow)
+        self._patience_s = max(0.0, self._patience_s - (trio.current_time() - started))
+        if is_limit:
+            for flow in self._lost(flows):
+                few = self._field.starving if in_vain[flow.number] < _ENOUGH else self._field.limited
+                few.add(flow.number)
+        return is_limit
