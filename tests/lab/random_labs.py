@@ -8,12 +8,14 @@ the description of the lab, and the evidence.
 from __future__ import annotations
 
 import multiprocessing
+import subprocess
 import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from typing import Final
 
 import click
 import msgspec
@@ -23,23 +25,47 @@ import yaml
 from netprobe import coordinator
 from netprobe.lab import Lab
 from netprobe.lab.expectations import label
-from netprobe.model import Caveat, Cell, Run, Verdict
+from netprobe.model import RATIONED, Caveat, Cell, Family, Run, Verdict
 from netprobe.plan import Settings
 from tests.lab.probing import Held, evidence
+from tests.lab.rules import Net
 from tests.lab.seeds import network
 from tests.lab.truth import Model, Truth
 
-_RATIONED = "refusals may have been rationed"
+# Holds the sockets that its arguments name, and says so; nothing that netprobe sends gets further than them.
+_SERVICE: Final = """
+import signal, socket, sys
+held = []
+for word in sys.argv[1:]:
+    protocol, address, port = word.split(",")
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    handle = socket.socket(family, socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM)
+    if family == socket.AF_INET6:
+        handle.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    handle.bind((address, int(port)))
+    if protocol == "tcp":
+        handle.listen()
+    held.append(handle)
+print("ready", flush=True)
+signal.pause()
+"""
 
 
 class Result(msgspec.Struct):
-    """What came of one seed; `rationed` counts the refusals that there was no time to hear."""
+    """
+    What came of one seed.
+
+    `rationed` counts the refusals that there was no time to hear, `lossy` the flows of which a rule drops
+    half, and `lucky` those of them that hold what only luck brings.
+    """
 
     seed: int
     cells: int = 0
     rationed: int = 0
     assisted: int = 0
     hindered: int = 0
+    lossy: int = 0
+    lucky: list[str] = []
     seconds: float = 0
     wrong: list[str] = []
     held: dict[str, int] = {}
@@ -53,14 +79,33 @@ def probe(seed: int) -> Result:
 async def probed(seed: int) -> Result:
     """The same, beside whatever else goes on."""
     started = time.monotonic()
+    net = network(seed)
     try:
-        with Lab(network(seed).description()) as lab:
+        with Lab(net.description()) as lab:
+            _serve(lab, net)
             run = await coordinator.run(lab.inventory(), Settings())
     except Exception:  # noqa: BLE001 (one seed that fails must not hide what others find)
         return Result(seed, wrong=[traceback.format_exc()])
     result = compared(seed, run)
     result.seconds = time.monotonic() - started
     return result
+
+
+def _serve(lab: Lab, net: Net) -> None:
+    """Start the services of a network, and wait until they listen."""
+    sockets: dict[str, list[str]] = {}
+    for each in net.services:
+        address = lab.hosts[each.on].address(each.family)
+        if each.is_anywhere:
+            address = "0.0.0.0" if each.family is Family.IPV4 else "::"
+        sockets.setdefault(each.on, []).append(f"{each.protocol},{address},{each.port}")
+    started = [
+        lab.popen(on, [sys.executable, "-c", _SERVICE, *theirs], stdout=subprocess.PIPE)
+        for on, theirs in sockets.items()
+    ]
+    for process in started:
+        assert process.stdout is not None
+        assert "ready\n" == process.stdout.readline(), "a service of the lab does not listen"
 
 
 def compared(seed: int, run: Run) -> Result:
@@ -70,11 +115,15 @@ def compared(seed: int, run: Run) -> Result:
     held: Counter[str] = Counter()
     for cell in run.cells:
         truth = model.truth(cell.flow)
+        found = Held.of(cell)
         held[str(truth.found._replace(by="", caveats=()))] += 1
-        if Held.of(cell) == truth.found:
+        result.lossy += bool(truth.rare)
+        if found == truth.found or found in truth.also:
             is_marked = Caveat.STATE_ASSISTED in truth.found.caveats
             result.assisted += is_marked and truth.found._replace(caveats=()) != truth.fresh
-            result.hindered += not is_marked and truth.found != truth.fresh
+            result.hindered += not is_marked and not truth.rare and truth.found != truth.fresh
+        elif truth.is_rare(found):
+            result.lucky.append(_mistake(cell, truth))
         elif _is_rationed(cell, truth):
             result.rationed += 1
         else:
@@ -87,23 +136,34 @@ def _is_rationed(cell: Cell, truth: Truth) -> bool:
     """Whether a refusal went unheard, and the cell says that it may have: nobody has all the time."""
     spoken = truth.found.verdict in (Verdict.REJECTED, Verdict.UNREACHABLE)
     silent = truth.found._replace(verdict=Verdict.FILTERED, by="")
-    return spoken and Held.of(cell) == silent and _RATIONED in cell.judgement.detail
+    return spoken and Held.of(cell) == silent and RATIONED in cell.judgement.detail
 
 
 def _mistake(cell: Cell, truth: Truth) -> str:
     return (
-        f"{label(cell.flow)}: expected {truth.found}, found {Held.of(cell)} ({cell.judgement.detail})\n"
+        f"{label(cell.flow)}: expected {truth}, found {Held.of(cell)} ({cell.judgement.detail})\n"
         f"    evidence {evidence(cell)}"
     )
 
 
 def report(result: Result) -> str:
     """A failure with all that is needed to look into it."""
-    raw = msgspec.to_builtins(network(result.seed).description(), enc_hook=str)
-    fault_keys = ("on", "hook", "priority", "policy", "nft", "route")
+    net = network(result.seed)
+    raw = msgspec.to_builtins(net.description(), enc_hook=str)
+    fault_keys = ("on", "type", "hook", "priority", "policy", "nft", "nft_ruleset", "route")
     raw["faults"] = [{key: fault[key] for key in fault_keys if fault.get(key)} for fault in raw["faults"]]
+    raw["services"] = [str(each) for each in net.services]
     description = yaml.safe_dump(raw, sort_keys=False, width=200, default_flow_style=None)
     return "\n".join([f"seed {result.seed}:", *result.wrong, description])
+
+
+def probe_all(seeds: Iterable[int], jobs: int) -> Iterator[Result]:
+    """Probe the labs of seeds, so many at a time; each as soon as it is done."""
+    # Labs work with threads in namespaces: each gets a fresh process, not the fork of a busy one.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+        for done in as_completed([pool.submit(probe, seed) for seed in seeds]):
+            yield done.result()
 
 
 @click.command(help=__doc__)
@@ -114,19 +174,16 @@ def main(seeds: int, first: int, jobs: int) -> None:
     """Run many seeds, some at a time; the exit status is 1 where any cell is wrong."""
     started = time.monotonic()
     results = []
-    # Labs work with threads in namespaces: each gets a fresh process, not the fork of a busy one.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
-        for done in as_completed([pool.submit(probe, seed) for seed in range(first, first + seeds)]):
-            result = done.result()
-            results.append(result)
-            if result.wrong:
-                click.echo(report(result))
-            else:
-                rationed = f", {result.rationed} rationed" if result.rationed else ""
-                click.echo(
-                    f"seed {result.seed}: {result.cells} cells, {result.seconds:.1f} s{rationed}", err=True
-                )
+    for result in probe_all(range(first, first + seeds), jobs):
+        results.append(result)
+        if result.wrong:
+            click.echo(report(result))
+            continue
+        more = {"rationed": result.rationed, "lossy": result.lossy, "lucky": len(result.lucky)}
+        counts = "".join(f", {count} {name}" for name, count in more.items() if count)
+        click.echo(f"seed {result.seed}: {result.cells} cells, {result.seconds:.1f} s{counts}", err=True)
+        for each in result.lucky:
+            click.echo(f"  by luck: {each}", err=True)
     click.echo(summary(results, time.monotonic() - started))
     sys.exit(any(result.wrong for result in results))
 
@@ -143,7 +200,9 @@ def summary(results: Sequence[Result], seconds: float) -> str:
         f"{sum(bool(result.wrong) for result in results)} labs; "
         f"{sum(result.assisted for result in results)} assisted by a state and marked so, "
         f"{sum(result.hindered for result in results)} hindered by one, "
-        f"{sum(result.rationed for result in results)} refusals rationed and said so; {seconds:.0f} s"
+        f"{sum(result.rationed for result in results)} refusals rationed and said so, "
+        f"{sum(result.lossy for result in results)} halved, of which "
+        f"{sum(len(result.lucky) for result in results)} by luck otherwise; {seconds:.0f} s"
     )
     return "\n".join(lines)
 
