@@ -25,7 +25,7 @@ import yaml
 from netprobe import coordinator
 from netprobe.lab import Lab
 from netprobe.lab.expectations import label
-from netprobe.model import RATIONED, Caveat, Cell, Family, Run, Verdict
+from netprobe.model import RATIONED, Caveat, Cell, Family, Flow, Run, Segment, Verdict
 from netprobe.plan import Settings
 from tests.lab.probing import Held, evidence
 from tests.lab.rules import Net
@@ -66,6 +66,7 @@ class Result(msgspec.Struct):
     hindered: int = 0
     lossy: int = 0
     lucky: list[str] = []
+    sizes: list[int] = []
     seconds: float = 0
     wrong: list[str] = []
     held: dict[str, int] = {}
@@ -112,9 +113,10 @@ def compared(seed: int, run: Run) -> Result:
     """What a run in the lab of a seed found, against the model."""
     model = Model(network(seed))
     result = Result(seed, cells=len(run.cells))
+    truths = [(cell, model.truth(cell.flow)) for cell in run.cells]
+    asked = Counter(_ration(cell.flow, truth.found) for cell, truth in truths)
     held: Counter[str] = Counter()
-    for cell in run.cells:
-        truth = model.truth(cell.flow)
+    for cell, truth in truths:
         found = Held.of(cell)
         held[str(truth.found._replace(by="", caveats=()))] += 1
         result.lossy += bool(truth.rare)
@@ -126,10 +128,26 @@ def compared(seed: int, run: Run) -> Result:
             result.lucky.append(_mistake(cell, truth))
         elif _is_rationed(cell, truth):
             result.rationed += 1
+            result.sizes.append(asked[_ration(cell.flow, truth.found)])
         else:
             result.wrong.append(_mistake(cell, truth))
     result.held = dict(held)
     return result
+
+
+def _ration(flow: Flow, held: Held) -> tuple[str, str, Family] | None:
+    """Who is told of losses at a place, and by whom ("" for the router): for these there is one ration."""
+    match held.segment:
+        case Segment.PATH:
+            return flow.src, "", flow.family
+        case Segment.DESTINATION_INGRESS:
+            return flow.src, flow.dst, flow.family
+        case Segment.RETURN_PATH:
+            return flow.dst, "", flow.family
+        case Segment.SOURCE_INGRESS:
+            return flow.dst, flow.src, flow.family
+        case _:
+            return None
 
 
 def _is_rationed(cell: Cell, truth: Truth) -> bool:
@@ -179,7 +197,11 @@ def main(seeds: int, first: int, jobs: int) -> None:
         if result.wrong:
             click.echo(report(result))
             continue
-        more = {"rationed": result.rationed, "lossy": result.lossy, "lucky": len(result.lucky)}
+        more = {
+            f"rationed of {sorted(result.sizes)}": result.rationed,
+            "lossy": result.lossy,
+            "lucky": len(result.lucky),
+        }
         counts = "".join(f", {count} {name}" for name, count in more.items() if count)
         click.echo(f"seed {result.seed}: {result.cells} cells, {result.seconds:.1f} s{counts}", err=True)
         for each in result.lucky:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterable
 from typing import Final
@@ -80,7 +81,7 @@ class _Draw:
         if self._chance(0.2):
             snat_to = self._random.choice(self._names) if self._chance(0.5) else None
             return net._replace(masquerade=(self._masquerade(),), snat_to=snat_to)
-        if self._chance(0.25):
+        if self._chance(0.3):
             return net._replace(handovers=self._handovers(net))
         return net
 
@@ -88,8 +89,8 @@ class _Draw:
         """Of every host and of the router: the usual ones, some in other tables, and some elsewhere."""
         chains: dict[tuple[str, Hook], tuple[Chain, ...]] = {}
         places = [(name, hook) for name in self._names for hook in (Hook.INPUT, Hook.OUTPUT)]
-        usual = {Hook.INPUT: 0.4, Hook.OUTPUT: 0.3, Hook.FORWARD: 0.7}
-        beside = {Hook.INPUT: 0.12, Hook.OUTPUT: 0.08, Hook.FORWARD: 0.45}
+        usual = {Hook.INPUT: 0.4, Hook.OUTPUT: 0.3, Hook.FORWARD: 0.65}
+        beside = {Hook.INPUT: 0.15, Hook.OUTPUT: 0.1, Hook.FORWARD: 0.4}
         for on, hook in (*places, (ROUTER, Hook.FORWARD)):
             found = [self._chain(is_router=on == ROUTER)] if self._chance(usual[hook]) else []
             if self._chance(beside[hook]):
@@ -101,7 +102,7 @@ class _Draw:
     def _tables(self, *, is_router: bool) -> tuple[Chain, ...]:
         """Chains of other tables: what one accepts another may drop."""
         names = self._random.sample(list(_BESIDE), self._random.randint(1, 2 if is_router else 1))
-        draw = [self._deny_list] * 4 + [self._stateless]
+        draw = [self._deny_list] * 5 + [self._stateless]
         return tuple(
             self._random.choice(draw)(is_router=is_router)._replace(table=name, priority=_BESIDE[name])
             for name in names
@@ -125,7 +126,8 @@ class _Draw:
         for name in self._names:
             if self._chance(0.08):
                 protocol = self._random.choice(["tcp", "udp"])
-                port = self._random.choice(_TCP if protocol == "tcp" else _VXLAN)
+                # Between nodes all have the first one; the others need a role.
+                port = self._random.choice((*_TCP, *_TCP[:1] * 4) if protocol == "tcp" else _VXLAN)
                 found.append(Redirect(name, protocol, port, _NOBODYS))
         return tuple(found)
 
@@ -164,11 +166,11 @@ class _Draw:
         return Untracked(protocol)
 
     def _chain(self, *, is_router: bool) -> Chain:
-        lists = [self._deny_list, self._deny_list, self._allow_list, self._new_only, self._stateless]
+        lists = [self._deny_list] * 5 + [self._new_only] * 2 + [self._allow_list, self._stateless]
         chain = self._random.choice(lists)(is_router=is_router)
         if self._chance(0.15):
             chain = chain._replace(rules=(Rule(Action.DROP, state=State.INVALID), *chain.rules))
-        if self._chance(0.2):
+        if self._chance(0.35):
             rules = list(chain.rules)
             rules.insert(self._random.randint(0, len(rules)), self._loss(is_router=is_router))
             chain = chain._replace(rules=tuple(rules))
@@ -176,17 +178,22 @@ class _Draw:
 
     def _loss(self, *, is_router: bool) -> Rule:
         """
-        Half is lost: of less nobody could say beforehand whether a run sees it.
+        Half is lost, of all packets, or of those that begin connections, or of the others.
 
-        By ports only where these vary, which those of WireGuard do not.
+        Of less nobody could say beforehand whether a run sees it. By ports only where these vary, which those
+        of WireGuard do not.
         """
-        if self._chance(0.6):
-            return self._match(Action.DROP, is_router=is_router)._replace(loss=Loss.RANDOM)
-        protocol = self._random.choice(["tcp", "udp"])
-        rule = Rule(Action.DROP, protocol, loss=Loss.PORTS)
-        if protocol == "tcp" and self._chance(0.3):
-            return rule._replace(sports=self._some(_TCP, 3))
-        return rule._replace(dports=self._some(_TCP, 3) if protocol == "tcp" else self._some(_VXLAN, 2))
+        rule = self._lossy(is_router=is_router)
+        return rule._replace(state=self._random.choice([None, None, None, State.NEW, State.KNOWN]))
+
+    def _lossy(self, *, is_router: bool) -> Rule:
+        loss = self._random.choice(list(Loss))
+        if self._chance(0.3):
+            return Rule(Action.DROP, "tcp", sports=self._some(_TCP, 4), loss=loss)
+        if loss is Loss.RANDOM:
+            return self._match(Action.DROP, is_router=is_router)._replace(loss=loss)
+        protocol, ports = self._random.choice([("tcp", self._some(_TCP, 4)), ("udp", self._some(_VXLAN, 2))])
+        return Rule(Action.DROP, protocol, dports=ports, loss=loss)
 
     def _stateless(self, *, is_router: bool) -> Chain:
         """Some ports, and the answers from them; whoever forgot the state of connections, or has none."""
@@ -257,14 +264,19 @@ class _Draw:
         return rule._replace(dports=self._some(_TCP if rule.protocol == "tcp" else _VXLAN, 2))
 
     def _handovers(self, net: Net) -> tuple[Handover, ...]:
-        src, dst, to = self._random.sample(self._names, 3)
-        if not net.is_routed(src, dst) or not net.is_routed(src, to):
-            # Neighbours answer each other without the router, and nobody takes the handover back.
+        # Neighbours answer each other without the router, and nobody takes the handover back.
+        ways = [
+            way
+            for way in itertools.permutations(self._names, 3)
+            if net.is_routed(way[0], way[1]) and net.is_routed(way[0], way[2])
+        ]
+        if not ways:
             return ()
-        return tuple(Handover(src, dst, port, to) for port in sorted(self._some(_TCP, 3)))
+        src, dst, to = self._random.choice(ways)
+        return tuple(Handover(src, dst, port, to) for port in sorted({*self._some(_TCP, 3), _TCP[0]}))
 
     def _routes(self) -> tuple[WrongRoute, ...]:
-        drawn = [self._route() for _ in range(self._random.choice([0, 0, 1, 1, 2]))]
+        drawn = [self._route() for _ in range(self._random.choice([0, 0, 0, 1, 1, 2]))]
         # A second route to the same host would take the place of the first.
         return tuple({(route.on, route.to, route.family): route for route in drawn}.values())
 

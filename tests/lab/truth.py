@@ -89,7 +89,7 @@ class Truth(NamedTuple):
 
     def is_rare(self, held: Held) -> bool:
         """Whether a cell holds what takes luck."""
-        return (held.verdict, held.segment) in self.rare
+        return not held.by and (held.verdict, held.segment) in self.rare
 
     def __str__(self) -> str:
         """All that it may hold, what is likely first."""
@@ -164,8 +164,7 @@ class Model:
         also = {each for held in truth.also for each in marked(held)}
         return truth._replace(found=found, also=frozenset({*others, *also}))
 
-    @staticmethod
-    def _halved(found: Held, fresh: Held, met: Iterable[Met]) -> Truth:
+    def _halved(self, found: Held, fresh: Held, met: Iterable[Met]) -> Truth:
         """What may be seen of a flow of whose packets some rules drop half, whoever else drops the rest."""
         met = list(met)
         lost = [each for each in met if each.segment is not None and not each.in_session]
@@ -181,8 +180,9 @@ class Model:
             for held in (Held(Verdict.DEGRADED), Held(Verdict.FILTERED))
         }
         if found.verdict not in _PASSES:
-            also = set(degraded) if any(each.in_session for each in met) else set()
-            if any(met):
+            # Single SYNs tell more of the way than the session does.
+            also = set(degraded) if self._in_session else set()
+            if met:
                 also.add(found._replace(verdict=Verdict.FILTERED, by=""))
             return Truth(found, fresh, frozenset(also), frozenset(silent))
         if degraded:
