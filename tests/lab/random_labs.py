@@ -50,23 +50,28 @@ print("ready", flush=True)
 signal.pause()
 """
 
+_SPOKEN: Final = (Verdict.REJECTED, Verdict.UNREACHABLE)
+_IN_TIME: Final = 4
+"""Flows of a ration that a run has time to ask alone: a question every 2.2 seconds, for ten seconds."""
+
 
 class Result(msgspec.Struct):
     """
     What came of one seed.
 
-    `rationed` counts the refusals that there was no time to hear, `lossy` the flows of which a rule drops
-    half, and `lucky` those of them that hold what only luck brings.
+    `refused` counts the flows that somebody beyond their source refuses, `rationed` those of them that there
+    was no time to hear of, `lossy` the flows of which a rule drops half; `lucky` are those of them that hold
+    what only luck brings.
     """
 
     seed: int
     cells: int = 0
+    refused: int = 0
     rationed: int = 0
     assisted: int = 0
     hindered: int = 0
     lossy: int = 0
     lucky: list[str] = []
-    sizes: list[int] = []
     seconds: float = 0
     wrong: list[str] = []
     held: dict[str, int] = {}
@@ -114,23 +119,27 @@ def compared(seed: int, run: Run) -> Result:
     model = Model(network(seed))
     result = Result(seed, cells=len(run.cells))
     truths = [(cell, model.truth(cell.flow)) for cell in run.cells]
-    asked = Counter(_ration(cell.flow, truth.found) for cell, truth in truths)
+    shares = Counter(_ration(cell.flow, truth.found) for cell, truth in truths)
+    unheard: Counter[object] = Counter()
     held: Counter[str] = Counter()
     for cell, truth in truths:
         found = Held.of(cell)
+        ration = _ration(cell.flow, truth.found)
         held[str(truth.found._replace(by="", caveats=()))] += 1
+        result.refused += ration is not None and truth.found.verdict in _SPOKEN
         result.lossy += bool(truth.rare)
         if found == truth.found or found in truth.also:
             is_marked = Caveat.STATE_ASSISTED in truth.found.caveats
-            result.assisted += is_marked and truth.found._replace(caveats=()) != truth.fresh
-            result.hindered += not is_marked and not truth.rare and truth.found != truth.fresh
+            is_otherwise = truth.found[:2] != truth.fresh[:2] and not truth.rare
+            result.assisted += is_marked and is_otherwise
+            result.hindered += not is_marked and is_otherwise
         elif truth.is_rare(found):
             result.lucky.append(_mistake(cell, truth))
-        elif _is_rationed(cell, truth):
-            result.rationed += 1
-            result.sizes.append(asked[_ration(cell.flow, truth.found)])
+        elif _is_rationed(cell, truth) and unheard[ration] < shares[ration] - _IN_TIME:
+            unheard[ration] += 1
         else:
             result.wrong.append(_mistake(cell, truth))
+    result.rationed = unheard.total()
     result.held = dict(held)
     return result
 
@@ -152,7 +161,7 @@ def _ration(flow: Flow, held: Held) -> tuple[str, str, Family] | None:
 
 def _is_rationed(cell: Cell, truth: Truth) -> bool:
     """Whether a refusal went unheard, and the cell says that it may have: nobody has all the time."""
-    spoken = truth.found.verdict in (Verdict.REJECTED, Verdict.UNREACHABLE)
+    spoken = truth.found.verdict in _SPOKEN
     silent = truth.found._replace(verdict=Verdict.FILTERED, by="")
     return spoken and Held.of(cell) == silent and RATIONED in cell.judgement.detail
 
@@ -198,7 +207,7 @@ def main(seeds: int, first: int, jobs: int) -> None:
             click.echo(report(result))
             continue
         more = {
-            f"rationed of {sorted(result.sizes)}": result.rationed,
+            "rationed": result.rationed,
             "lossy": result.lossy,
             "lucky": len(result.lucky),
         }
@@ -222,7 +231,8 @@ def summary(results: Sequence[Result], seconds: float) -> str:
         f"{sum(bool(result.wrong) for result in results)} labs; "
         f"{sum(result.assisted for result in results)} assisted by a state and marked so, "
         f"{sum(result.hindered for result in results)} hindered by one, "
-        f"{sum(result.rationed for result in results)} refusals rationed and said so, "
+        f"{sum(result.rationed for result in results)} of "
+        f"{sum(result.refused for result in results)} refusals rationed and said so, "
         f"{sum(result.lossy for result in results)} halved, of which "
         f"{sum(len(result.lucky) for result in results)} by luck otherwise; {seconds:.0f} s"
     )
