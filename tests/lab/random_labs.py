@@ -90,9 +90,9 @@ async def probed(seed: int) -> Result:
         with Lab(net.description()) as lab:
             _serve(lab, net)
             run = await coordinator.run(lab.inventory(), Settings())
+        result = compared(seed, run)
     except Exception:  # noqa: BLE001 (one seed that fails must not hide what others find)
         return Result(seed, wrong=[traceback.format_exc()])
-    result = compared(seed, run)
     result.seconds = time.monotonic() - started
     return result
 
