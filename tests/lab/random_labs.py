@@ -197,25 +197,27 @@ def probe_all(seeds: Iterable[int], jobs: int) -> Iterator[Result]:
 @click.option("--seeds", default=200, show_default=True, help="How many.")
 @click.option("--first", default=1, show_default=True, help="The first seed.")
 @click.option("--jobs", default=4, show_default=True, help="How many labs at a time.")
-def main(seeds: int, first: int, jobs: int) -> None:
+@click.option("--json", "is_json", is_flag=True, help="Print a result as a line of JSON for each seed.")
+@click.argument("these", metavar="[SEED]...", type=int, nargs=-1)
+def main(seeds: int, first: int, jobs: int, *, is_json: bool, these: tuple[int, ...]) -> None:
     """Run many seeds, some at a time; the exit status is 1 where any cell is wrong."""
     started = time.monotonic()
     results = []
-    for result in probe_all(range(first, first + seeds), jobs):
+    for result in probe_all(these or range(first, first + seeds), jobs):
         results.append(result)
+        if is_json:
+            click.echo(msgspec.json.encode(result))
+            continue
         if result.wrong:
             click.echo(report(result))
             continue
-        more = {
-            "rationed": result.rationed,
-            "lossy": result.lossy,
-            "lucky": len(result.lucky),
-        }
+        more = {"rationed": result.rationed, "lossy": result.lossy, "lucky": len(result.lucky)}
         counts = "".join(f", {count} {name}" for name, count in more.items() if count)
         click.echo(f"seed {result.seed}: {result.cells} cells, {result.seconds:.1f} s{counts}", err=True)
         for each in result.lucky:
             click.echo(f"  by luck: {each}", err=True)
-    click.echo(summary(results, time.monotonic() - started))
+    if not is_json:
+        click.echo(summary(results, time.monotonic() - started))
     sys.exit(any(result.wrong for result in results))
 
 

@@ -536,6 +536,7 @@ def test_who_speaks_behind_a_translated_address_speaks_from_it() -> None:
     hidden = (Rule(Action.MASQUERADE, "tcp", dports=BGP, dst="b"),)
     chains = {("a", Hook.INPUT): answers}
     nat = (Caveat.NAT,)
+    at_router = net({(ROUTER, Hook.FORWARD): answers}, masquerade=hidden, snat_to="a")
 
     assert Held(Verdict.REJECTED, Segment.SOURCE_INGRESS, ROUTER_AT_B, nat) == bgp(
         net(chains, masquerade=hidden)
@@ -543,6 +544,7 @@ def test_who_speaks_behind_a_translated_address_speaks_from_it() -> None:
     assert Held(Verdict.REJECTED, Segment.SOURCE_INGRESS, ROUTER_AT_A, nat) == bgp(
         net(chains, masquerade=hidden, snat_to="a")
     )
+    assert Held(Verdict.REJECTED, Segment.RETURN_PATH, ROUTER_AT_A, nat) == bgp(at_router)
 
 
 def test_the_generator_makes_networks_that_a_lab_can_build() -> None:

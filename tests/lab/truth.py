@@ -146,13 +146,15 @@ class Model:
             )
         else:
             truth = self._halved(found, fresh, [*leaving, *arriving])
-        return self._assisted(truth, probe, flow.port, lossy=bool(leaving or arriving)) if may_know else truth
+        return self._assisted(truth, probe, flow.port, [*leaving, *arriving]) if may_know else truth
 
-    def _assisted(self, truth: Truth, probe: Packet, port: int | None, *, lossy: bool) -> Truth:
+    def _assisted(self, truth: Truth, probe: Packet, port: int | None, met: Iterable[Met]) -> Truth:
         """The same, marked where a run cannot know that no state took the probe where it came."""
 
         def marked(held: Held) -> Iterator[Held]:
+            self._met = []
             is_assisted = self._may_be_assisted(held, probe, port)
+            lossy = bool(self._met or [*met])
             is_counted = held.verdict in (Verdict.OPEN, Verdict.DEGRADED) or held.segment is _THERE[2]
             if is_assisted or (lossy and is_counted):
                 yield _plus(held, Caveat.STATE_ASSISTED)
@@ -368,7 +370,8 @@ class Model:
         error = Packet(packet.family, "icmp", refuser, packet.src, behind=packet.behind)
         if not self._is_delivered(error, packet):
             return None
-        if refuser == packet.behind and self._net.snat_to is not None:
+        if packet.behind and refuser in (ROUTER, packet.behind) and self._net.snat_to is not None:
+            # What is said about a connection of a translated address comes from that, whoever says it.
             return self._topology.stations[self._net.snat_to].subnet.gateway(packet.family)
         if refuser in (ROUTER, packet.behind):
             # The router speaks for itself, or for whom it stands in the place of.
