@@ -147,6 +147,27 @@ def test_no_packet_is_sent_twice_and_no_kernel_taken_for_a_firewall() -> None:
     assert len(sent) == len(set(sent)) == cell.sent
 
 
+KEPT_RESETS: Final = """
+name: a host that keeps its resets in, and a router that loses half of what it sends
+hosts: [a, b]
+families: [ipv4]
+faults:
+  - {on: a, hook: output, nft: "tcp flags & (rst | ack) == rst drop"}
+  - {on: router, nft: "iifname a tcp dport 179 numgen random mod 2 0 drop"}
+"""
+
+
+def test_what_takes_a_probe_back_is_no_probe() -> None:
+    """
+    Where it is not let out, nobody says that of the probe itself.
+    """
+    with Lab(describe(KEPT_RESETS)) as lab:
+        cell = only(probe(lab, "bgp").cells, "a -> b bgp:179/ipv4")
+
+    assert Held(Verdict.DEGRADED, Segment.PATH) == Held.of(cell), evidence(cell)
+    assert () == cell.evidence.refusals
+
+
 PORTS: Final = """
 name: of two links, of which the source port chooses one, one is dead
 hosts: [a, b]

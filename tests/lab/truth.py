@@ -66,6 +66,11 @@ def _plus(held: Held, *caveats: Caveat) -> Held:
     return held._replace(caveats=tuple(each for each in Caveat if each in {*held.caveats, *caveats}))
 
 
+def _without(held: Held, caveat: Caveat) -> Held:
+    """The same without a caveat."""
+    return held._replace(caveats=tuple(each for each in held.caveats if each is not caveat))
+
+
 class Met(NamedTuple):
     """A rule that drops half of what it is about; of a refusal where there is no segment."""
 
@@ -188,6 +193,9 @@ class Model:
                 also.add(found._replace(verdict=Verdict.FILTERED, by=""))
             return Truth(found, fresh, frozenset(also), frozenset(silent))
         if degraded:
+            if ports and any(each.loss is Loss.RANDOM for each in met):
+                # A later SYN from a port may be one of a known connection, and lost for that.
+                degraded += [_without(each, Caveat.ECMP) for each in degraded]
             rare = {(found.verdict, None), *silent, *((each.verdict, each.segment) for each in degraded)}
             return Truth(degraded[0], fresh, frozenset(degraded[1:]), frozenset(rare))
         # TCP sends its payloads again until they have come: whoever holds a session may see nothing.
