@@ -187,8 +187,13 @@ class Model:
             for held in (Held(Verdict.DEGRADED), Held(Verdict.FILTERED))
         }
         if found.verdict not in _PASSES:
-            # Single SYNs tell more of the way than the session does.
-            also = set(degraded) if self._in_session else set()
+            # Single SYNs tell more of the way than the session does; but what loses the session may take a later
+            # SYN from the same port for a part of it.
+            also = (
+                {*degraded, *(_without(each, Caveat.ECMP) for each in degraded)}
+                if self._in_session
+                else set()
+            )
             if met:
                 also.add(found._replace(verdict=Verdict.FILTERED, by=""))
             return Truth(found, fresh, frozenset(also), frozenset(silent))
