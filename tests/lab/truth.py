@@ -186,21 +186,17 @@ class Model:
             if each.in_session and each.segment is not None
             for held in (Held(Verdict.DEGRADED), Held(Verdict.FILTERED))
         }
-        if found.verdict not in _PASSES:
-            # Single SYNs tell more of the way than the session does; but what loses the session may take a later
-            # SYN from the same port for a part of it.
-            also = (
-                {*degraded, *(_without(each, Caveat.ECMP) for each in degraded)}
-                if self._in_session
-                else set()
-            )
+        is_blocked = found.verdict not in _PASSES
+        if ports and (is_blocked or any(each.loss is Loss.RANDOM for each in met)):
+            # What else loses packets of the session may lose a later SYN from the same port.
+            degraded += [_without(each, Caveat.ECMP) for each in degraded]
+        if is_blocked:
+            # Single SYNs tell more of the way than a session does.
+            also = set(degraded) if self._in_session else set()
             if met:
                 also.add(found._replace(verdict=Verdict.FILTERED, by=""))
             return Truth(found, fresh, frozenset(also), frozenset(silent))
         if degraded:
-            if ports and any(each.loss is Loss.RANDOM for each in met):
-                # A later SYN from a port may be one of a known connection, and lost for that.
-                degraded += [_without(each, Caveat.ECMP) for each in degraded]
             rare = {(found.verdict, None), *silent, *((each.verdict, each.segment) for each in degraded)}
             return Truth(degraded[0], fresh, frozenset(degraded[1:]), frozenset(rare))
         # TCP sends its payloads again until they have come: whoever holds a session may see nothing.
