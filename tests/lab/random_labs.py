@@ -27,10 +27,11 @@ from netprobe.lab import Lab
 from netprobe.lab.expectations import label
 from netprobe.model import RATIONED, Caveat, Cell, Family, Flow, Run, Segment, Verdict
 from netprobe.plan import Settings
+from tests.lab.halves import SPOKEN, Truth
 from tests.lab.probing import Held, evidence
 from tests.lab.rules import Net
 from tests.lab.seeds import network
-from tests.lab.truth import Model, Truth
+from tests.lab.truth import Model
 
 # Holds the sockets that its arguments name, and says so; nothing that netprobe sends gets further than them.
 _SERVICE: Final = """
@@ -50,7 +51,6 @@ print("ready", flush=True)
 signal.pause()
 """
 
-_SPOKEN: Final = (Verdict.REJECTED, Verdict.UNREACHABLE)
 _IN_TIME: Final = 4
 """Flows of a ration that a run has time to ask alone: a question every 2.2 seconds, for ten seconds."""
 
@@ -126,7 +126,7 @@ def compared(seed: int, run: Run) -> Result:
         found = Held.of(cell)
         ration = _ration(cell.flow, truth.found)
         held[str(truth.found._replace(by="", caveats=()))] += 1
-        result.refused += ration is not None and truth.found.verdict in _SPOKEN
+        result.refused += ration is not None and truth.found.verdict in SPOKEN
         result.lossy += bool(truth.rare)
         if found == truth.found or found in truth.also:
             is_marked = Caveat.STATE_ASSISTED in truth.found.caveats
@@ -161,7 +161,7 @@ def _ration(flow: Flow, held: Held) -> tuple[str, str, Family] | None:
 
 def _is_rationed(cell: Cell, truth: Truth) -> bool:
     """Whether a refusal went unheard, and the cell says that it may have: nobody has all the time."""
-    spoken = truth.found.verdict in _SPOKEN
+    spoken = truth.found.verdict in SPOKEN
     silent = truth.found._replace(verdict=Verdict.FILTERED, by="")
     return spoken and Held.of(cell) == silent and RATIONED in cell.judgement.detail
 

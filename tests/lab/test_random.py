@@ -25,10 +25,11 @@ import pytest
 from netprobe import plan
 from netprobe.lab import Hook, Lab
 from netprobe.model import Caveat, Family, Segment, Verdict
+from tests.lab.halves import Truth
 from tests.lab.random_labs import Result, report
 from tests.lab.rules import ROUTER, Loss, Net, Reject, State
 from tests.lab.seeds import network
-from tests.lab.truth import Model, Truth
+from tests.lab.truth import Model
 
 # fmt: off
 FIXED: Final = (

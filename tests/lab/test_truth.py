@@ -13,6 +13,7 @@ from netprobe.lab.blueprint import blueprint
 from netprobe.lab.expectations import label
 from netprobe.lab.topology import topology
 from netprobe.model import Caveat, Family, Host, Inventory, Role, Segment, Verdict
+from tests.lab.halves import Truth
 from tests.lab.probing import Held
 from tests.lab.rules import (
     ROUTER,
@@ -30,7 +31,7 @@ from tests.lab.rules import (
     WrongRoute,
 )
 from tests.lab.seeds import network
-from tests.lab.truth import Model, Truth
+from tests.lab.truth import Model
 
 A, B, C = "10.77.1.11", "10.77.2.11", "10.77.3.11"
 ROUTER_AT_A, ROUTER_AT_B = "10.77.1.1", "10.77.2.1"

@@ -9,19 +9,22 @@ own, which can get lost as well; then the loss is one without a word.
 The one state that a run cannot take away is the router's: IP protocol 4 and WireGuard are the same entry in
 both directions, and the second orientation may pass because the first one did. What is then found differs
 from the truth, and must say so by its caveat.
+
+A rule that drops half of what it is about is walked past, and remembered: `halves.py` has what that makes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
 from netprobe.lab import Hook
 from netprobe.lab.topology import topology
 from netprobe.model import Caveat, Flow, Protocol, Segment, Verdict
 from netprobe.probes import registry
+from tests.lab.halves import PASSES, Met, Truth, halved, plus
 from tests.lab.probing import Held
-from tests.lab.rules import DESTINATIONS, ROUTER, SOURCES, Action, Does, Loss, Net, Packet, Reject, State
+from tests.lab.rules import DESTINATIONS, ROUTER, SOURCES, Action, Does, Net, Packet, Reject, State
 
 _EPHEMERAL: Final = 61000
 _THERE: Final = (Segment.SOURCE_EGRESS, Segment.PATH, Segment.DESTINATION_INGRESS)
@@ -53,55 +56,11 @@ _ROUTERS_ROUTE: Final = {"unreachable": Verdict.UNREACHABLE, "prohibit": Verdict
 
 
 _OPEN: Final = Held(Verdict.OPEN)
-_PASSES: Final = (Verdict.OPEN, Verdict.CLOSED)
 
 
 def _taken_back(packet: Packet) -> Packet:
     """A packet to the router as it goes on to the host in whose place that stands."""
     return packet._replace(dst=packet.behind) if packet.dst == ROUTER else packet
-
-
-def _plus(held: Held, *caveats: Caveat) -> Held:
-    """The same with more caveats, in the order in which a cell has them."""
-    return held._replace(caveats=tuple(each for each in Caveat if each in {*held.caveats, *caveats}))
-
-
-def _without(held: Held, caveat: Caveat) -> Held:
-    """The same without a caveat."""
-    return held._replace(caveats=tuple(each for each in held.caveats if each is not caveat))
-
-
-class Met(NamedTuple):
-    """A rule that drops half of what it is about; of a refusal where there is no segment."""
-
-    segment: Segment | None
-    loss: Loss
-    in_session: bool
-
-
-class Truth(NamedTuple):
-    """
-    What a cell must hold; `fresh` is the network's truth where a state on the way changes what is seen.
-
-    Where packets are lost by halves, `also` is what it may hold as well, and `rare` the verdicts and segments
-    that are as true of what a run of bad, or good, luck sees: less than one flow in a hundred.
-    """
-
-    found: Held
-    fresh: Held
-    also: frozenset[Held] = frozenset()
-    rare: frozenset[tuple[Verdict, Segment | None]] = frozenset()
-
-    def is_rare(self, held: Held) -> bool:
-        """Whether a cell holds what takes luck."""
-        return not held.by and (held.verdict, held.segment) in self.rare
-
-    def __str__(self) -> str:
-        """All that it may hold, what is likely first."""
-        rare = [str(Held(*each)) for each in self.rare]
-        return " or ".join(
-            [str(self.found), *sorted(map(str, self.also)), *(f"(rarely {each})" for each in rare)]
-        )
 
 
 class Model:
@@ -118,8 +77,8 @@ class Model:
         """What the cell of a flow must hold."""
         truth = self._truth(flow)
         if self._net.serves(flow.dst, _PROTOCOLS[flow.protocol], flow.port, flow.family):
-            also = frozenset(_plus(each, Caveat.PORT_IN_USE) for each in truth.also)
-            found, fresh = (_plus(each, Caveat.PORT_IN_USE) for each in (truth.found, truth.fresh))
+            also = frozenset(plus(each, Caveat.PORT_IN_USE) for each in truth.also)
+            found, fresh = (plus(each, Caveat.PORT_IN_USE) for each in (truth.found, truth.fresh))
             return Truth(found, fresh, also, truth.rare)
         return truth
 
@@ -130,7 +89,7 @@ class Model:
         leaving = list(self._met)
         fresh = own or self._after_source(flow, State.NEW)
         if not registry()[flow.probe].shares_conntrack:
-            return self._halved(fresh, fresh, self._met)
+            return halved(fresh, fresh, self._met, in_session=self._in_session)
         # The opposite is injected below its source's firewall; where it comes to this flow's source, it has
         # passed the router, which may remember it: in this run, if it went first, or from an earlier one.
         back = Packet(probe.family, probe.protocol, probe.dst, probe.src, probe.sport, probe.dport)
@@ -140,7 +99,7 @@ class Model:
         self._met = []
         found = own or self._after_source(flow, State.KNOWN if may_know and not is_first else State.NEW)
         arriving = list(self._met)
-        if leaving and found.verdict in _PASSES:
+        if leaving and found.verdict in PASSES:
             # The sends through the source's own chain are others than those that are to arrive.
             truth = Truth(
                 Held(Verdict.DEGRADED, Segment.SOURCE_EGRESS, caveats=found.caveats),
@@ -150,7 +109,7 @@ class Model:
                 ),
             )
         else:
-            truth = self._halved(found, fresh, [*leaving, *arriving])
+            truth = halved(found, fresh, [*leaving, *arriving], in_session=False)
         return self._assisted(truth, probe, flow.port, [*leaving, *arriving]) if may_know else truth
 
     def _assisted(self, truth: Truth, probe: Packet, port: int | None, met: Iterable[Met]) -> Truth:
@@ -162,7 +121,7 @@ class Model:
             lossy = bool(self._met or [*met])
             is_counted = held.verdict in (Verdict.OPEN, Verdict.DEGRADED) or held.segment is _THERE[2]
             if is_assisted or (lossy and is_counted):
-                yield _plus(held, Caveat.STATE_ASSISTED)
+                yield plus(held, Caveat.STATE_ASSISTED)
             # What would show that no state was needed can get lost by half.
             if not is_assisted or (lossy and port is not None):
                 yield held
@@ -170,38 +129,6 @@ class Model:
         found, *others = marked(truth.found)
         also = {each for held in truth.also for each in marked(held)}
         return truth._replace(found=found, also=frozenset({*others, *also}))
-
-    def _halved(self, found: Held, fresh: Held, met: Iterable[Met]) -> Truth:
-        """What may be seen of a flow of whose packets some rules drop half, whoever else drops the rest."""
-        met = list(met)
-        lost = [each for each in met if each.segment is not None and not each.in_session]
-        silent = {(Verdict.FILTERED, each.segment) for each in met if each.segment is not None}
-        ports = (Caveat.ECMP,) if all(each.loss is Loss.PORTS for each in lost) else ()
-        degraded = [
-            _plus(Held(Verdict.DEGRADED, each.segment, caveats=found.caveats), *ports) for each in lost
-        ]
-        payload = {
-            held._replace(segment=each.segment, caveats=found.caveats)
-            for each in met
-            if each.in_session and each.segment is not None
-            for held in (Held(Verdict.DEGRADED), Held(Verdict.FILTERED))
-        }
-        is_blocked = found.verdict not in _PASSES
-        if ports and (is_blocked or any(each.loss is Loss.RANDOM for each in met)):
-            # What else loses packets of the session may lose a later SYN from the same port.
-            degraded += [_without(each, Caveat.ECMP) for each in degraded]
-        if is_blocked:
-            # Single SYNs tell more of the way than a session does.
-            also = set(degraded) if self._in_session else set()
-            if met:
-                also.add(found._replace(verdict=Verdict.FILTERED, by=""))
-            return Truth(found, fresh, frozenset(also), frozenset(silent))
-        if degraded:
-            rare = {(found.verdict, None), *silent, *((each.verdict, each.segment) for each in degraded)}
-            return Truth(degraded[0], fresh, frozenset(degraded[1:]), frozenset(rare))
-        # TCP sends its payloads again until they have come: whoever holds a session may see nothing.
-        also = {*payload, _plus(found, Caveat.RETRIED)} if payload else set()
-        return Truth(found, fresh, frozenset(also))
 
     def _passes_router(self, packet: Packet, state: State) -> bool:
         return not self._cannot_be_injected(packet) and self._crosses(packet, state, _THERE) is None
@@ -237,7 +164,7 @@ class Model:
             return lost
         arriving = self._net.masqueraded(probe)
         found = self._arrives(flow, probe, arriving)
-        return found if arriving == probe else _plus(found, Caveat.NAT)
+        return found if arriving == probe else plus(found, Caveat.NAT)
 
     def _arrives(self, flow: Flow, probe: Packet, arriving: Packet) -> Held:
         lost = self._enters(arriving, State.NEW, _THERE)
@@ -245,7 +172,7 @@ class Model:
             return lost
         is_elsewhere = self._net.local(flow.dst, arriving) != arriving
         found = self._conversation(flow, probe, arriving, is_elsewhere=is_elsewhere)
-        return _plus(found, Caveat.PORT_IN_USE) if is_elsewhere else found
+        return plus(found, Caveat.PORT_IN_USE) if is_elsewhere else found
 
     def _conversation(self, flow: Flow, probe: Packet, arriving: Packet, *, is_elsewhere: bool) -> Held:
         """What comes of a probe that passed the destination's firewall."""
@@ -297,7 +224,7 @@ class Model:
             return Held(Verdict.REJECTED, Segment.PATH)
         found = Held(Verdict.INTERCEPTED, Segment.PATH)
         is_heard = is_service and self._enters(answer, State.KNOWN, _BACK) is None
-        return _plus(found, Caveat.PORT_IN_USE) if is_heard else found
+        return plus(found, Caveat.PORT_IN_USE) if is_heard else found
 
     def _cannot_be_injected(self, packet: Packet) -> bool:
         """Whether a packet does not even leave its source when it enters below the firewall there."""
