@@ -153,7 +153,7 @@ hosts: [a, b]
 families: [ipv4]
 faults:
   - {on: a, hook: output, nft: "tcp flags & (rst | ack) == rst drop"}
-  - {on: router, nft: "iifname a tcp dport 179 numgen random mod 2 0 drop"}
+  - {on: router, nft: "iifname a tcp dport 179 numgen inc mod 2 0 drop"}
 """
 
 
