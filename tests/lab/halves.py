@@ -78,8 +78,10 @@ def halved(found: Held, fresh: Held, met: Sequence[Met], *, in_session: bool) ->
         for held in (Held(Verdict.DEGRADED), Held(Verdict.FILTERED))
     }
     is_blocked = found.verdict not in PASSES
-    if ports and (is_blocked or any(each.loss is Loss.RANDOM for each in met)):
-        # What else loses packets of the session may lose a later SYN from the same port.
+    is_closed = found.verdict is Verdict.CLOSED
+    if ports and (is_blocked or is_closed or any(each.loss is Loss.RANDOM for each in met)):
+        # What else loses packets of the session may lose a later SYN from the same port. And ports are
+        # compared by the answers of who listens, not by those of a kernel that says that nobody does.
         degraded += [_without(each, Caveat.ECMP) for each in degraded]
     if is_blocked:
         # Single SYNs tell more of the way than a session does.
