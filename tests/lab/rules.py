@@ -295,6 +295,11 @@ class Net(NamedTuple):
     redirects: tuple[Redirect, ...] = ()
     services: tuple[Service, ...] = ()
 
+    @property
+    def loses_some(self) -> bool:
+        """Whether any rule drops half of what it is about."""
+        return any(rule.loss for chains in self.chains.values() for chain in chains for rule in chain.rules)
+
     def at(self, on: str, hook: Hook) -> tuple[Chain, ...]:
         """The chains at a hook in the order in which they are asked."""
         return tuple(sorted(self.chains.get((on, hook), ()), key=lambda chain: chain.priority))
