@@ -61,7 +61,7 @@ class Observations:
     arrived at where that is not its own, `rst_ttl` the TTL of the RST that came back, `elsewhere` the hosts
     that a flow was delivered to although it was meant for another. `served` are the attempts of sessions
     whose request came through, `resent` the flows whose answer was sent again, `words` how many refusals each
-    host has heard, or another in its place.
+    host has heard.
     """
 
     def __init__(self, flows: Sequence[Flow]) -> None:
@@ -161,14 +161,10 @@ class Observations:
         Where only the low half of the tag was quoted, anybody may guess it: of packets that nobody sent, no
         refusal is believed.
         """
-        if number >= len(self._flows) or not attempts & self.sent[number]:
-            return
-        if self._begins(number, listener) or self._ends(number, listener):
+        is_theirs = self._begins(number, listener) or self._ends(number, listener)
+        if is_theirs and attempts & self.sent[number]:
             self.refused.setdefault(number, []).append(Refused(attempts, listener, refusal))
             self.words[listener] += 1
-        else:
-            # It answers in the destination's place, and is told so in place of the destination.
-            self.words[self._flows[number].dst] += 1
 
     def unsent(self, number: int) -> int:
         """The attempts of a flow that the kernel refused to send."""

@@ -321,18 +321,6 @@ def test_a_connection_waits_at_the_destination_until_it_is_taken_back() -> None:
     assert not seen.is_waiting(TCP)
 
 
-def test_what_is_said_to_another_in_the_destinations_place_is_counted_there() -> None:
-    """
-    It is told at the destination's address, and of the errors that there are for that; it is no evidence.
-    """
-    seen = sent(1)
-    seen.heard("c", TCP.number, 1, refusal())
-    seen.heard("c", TCP.number, 2, refusal())
-
-    assert {"b": 1} == seen.words
-    assert {} == seen.refused
-
-
 def test_a_flow_has_arrived_when_a_probe_came_to_any_point_of_its_destination() -> None:
     """
     In front of the firewall is enough to know that there is a way.

@@ -22,7 +22,7 @@ from netprobe.lab import Hook
 from netprobe.lab.topology import topology
 from netprobe.model import Caveat, Flow, Protocol, Segment, Verdict
 from netprobe.probes import registry
-from tests.lab.halves import PASSES, Met, Truth, halved, plus
+from tests.lab.halves import PASSES, SPOKEN, Met, Truth, halved, plus
 from tests.lab.probing import Held
 from tests.lab.rules import DESTINATIONS, ROUTER, SOURCES, Action, Does, Net, Packet, Reject, State
 
@@ -76,11 +76,19 @@ class Model:
     def truth(self, flow: Flow) -> Truth:
         """What the cell of a flow must hold."""
         truth = self._truth(flow)
+        if truth.found.verdict in SPOKEN and self._is_impersonated(flow):
+            # What is said to who answers in a host's place comes out of the ration of that.
+            truth = truth._replace(rare=truth.rare | {(Verdict.FILTERED, truth.found.segment)})
         if self._net.serves(flow.dst, _PROTOCOLS[flow.protocol], flow.port, flow.family):
             also = frozenset(plus(each, Caveat.PORT_IN_USE) for each in truth.also)
             found, fresh = (plus(each, Caveat.PORT_IN_USE) for each in (truth.found, truth.fresh))
             return Truth(found, fresh, also, truth.rare)
         return truth
+
+    def _is_impersonated(self, flow: Flow) -> bool:
+        """Whether somebody else speaks to one end of a flow in the name of the other."""
+        ends = {flow.src, flow.dst}
+        return any({each.src, each.dst} == ends for each in self._net.handovers)
 
     def _truth(self, flow: Flow) -> Truth:
         probe = self._probe(flow)
