@@ -51,8 +51,12 @@ print("ready", flush=True)
 signal.pause()
 """
 
-_IN_TIME: Final = 4
-"""Flows of a ration that a run has time to ask alone: a question every 2.2 seconds, for ten seconds."""
+_IN_TIME: Final = 2
+"""
+Flows of a ration that a run has time to ask alone, also on a busy machine.
+
+A question takes 2.2 seconds, and up to one more until its answer is missed, of ten seconds for all.
+"""
 
 
 class Result(msgspec.Struct):
