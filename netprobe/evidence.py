@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import cache, lru_cache
 from typing import Final
 
-from netprobe.attempts import CONFIRM_MASK
+from netprobe.attempts import CONFIRM_MASK, PATTERN
 from netprobe.model import Answer, Fate, Fates, Flow, Protocol, Refusal, Seen, Word
 from netprobe.observations import ANSWERED, INTERFACE, LEFT, NOTHING, SOCKET, Observations
 from netprobe.template import Kind
@@ -127,11 +127,14 @@ def refusals(seen: Observations, flow: Flow, heard: int) -> tuple[Refusal, ...]:
     """The refusals of these attempts of a flow that were heard, loudest first."""
     number = flow.number
     found: Counter[tuple[Word, str, str]] = Counter()
-    came = seen.at(INTERFACE, Kind.PROBE)[number] | seen.at(SOCKET, Kind.PROBE)[number]
+    passed = seen.at(SOCKET, Kind.PROBE)[number]
+    came = seen.at(INTERFACE, Kind.PROBE)[number] | passed
+    # Who sent a datagram that passed the destination's firewall hears of a port that nobody holds.
+    lost = ~0 if flow.protocol is Protocol.TCP else ~passed
     for refused in seen.refused.get(number, ()):
         # A destination that hears of an answer which it cannot have sent hears of a firewall's reset in its
         # name, which another rule has refused in turn.
-        spoken = refused.attempts & heard & (came if refused.listener == flow.dst else ~0)
+        spoken = refused.attempts & heard & (came if refused.listener == flow.dst else lost)
         if spoken:
             found[refused.refusal.word, refused.refusal.by, refused.refusal.reason] += refused.refusal.count
     for name, mask in seen.errors.get(number, {}).items():
@@ -169,7 +172,9 @@ def _resets(seen: Observations, flow: Flow, heard: int) -> dict[tuple[Word, str,
             ttl = seen.rst_ttl.get(number, 0)
             by, text = "", f"TCP reset in the destination's name (TTL {ttl} on arrival)"
         found[Word.PROHIBITED, by, text] = rst.bit_count()
-    reset = heard & seen.at(INTERFACE, Kind.RESET)[number] & ~seen.at(SOCKET, Kind.ACCEPT)[number]
+    # Where the SYNs share a port, a later one makes the kernels speak of an earlier one that is half open.
+    reset = heard & ~PATTERN.mask & seen.at(INTERFACE, Kind.RESET)[number]
+    reset &= ~seen.at(SOCKET, Kind.ACCEPT)[number]
     if kept_in := reset & passed & ~accepted:
         key = Word.PROHIBITED, flow.dst_address, "TCP reset of the answer by the destination itself"
         found[key] = kept_in.bit_count()

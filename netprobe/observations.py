@@ -287,6 +287,14 @@ class Observations:
         number = flow.number
         return bool(self.at(SOCKET, Kind.PROBE)[number] & ~self.at(SOCKET, Kind.ACCEPT)[number])
 
+    def is_waiting(self, flow: Flow) -> bool:
+        """Whether the destination may still have connections of a flow half open: nothing took them back."""
+        if flow.protocol is not Protocol.TCP:
+            return False
+        number = flow.number
+        ended = self.at(SOCKET, Kind.RESET)[number] | self.at(SOCKET, Kind.WITHDRAWAL)[number]
+        return bool(self.at(SOCKET, Kind.PROBE)[number] & ~ended)
+
     def arrived(self) -> Iterable[Flow]:
         """The flows of which any probe came to its destination, past the firewall or not."""
         at_interface, at_socket = self.at(INTERFACE, Kind.PROBE), self.at(SOCKET, Kind.PROBE)

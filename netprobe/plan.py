@@ -26,6 +26,8 @@ __all__ = [
 ]
 
 _FEWEST, _FIRST_ROUND_PACKETS = 3, 2000
+_OF_SESSION: Final = 2
+"""The SYN and the request of a session: where one of them is lost, that is noticed."""
 
 SESSION_PACKETS: Final = 8
 """Of both ends together: three to open, one each for request and answer, three to close; about."""
@@ -60,12 +62,12 @@ class FirstLook(NamedTuple):
     """
     The packets of a run in which nothing is lost.
 
-    `several` for each flow; where a session follows, `once`: its own segments will tell a way that loses
-    some. Flows that share a conntrack entry with their opposite are `leaving` through the source's OUTPUT
-    chain as well, and come from a `fresh` port where they have ports.
+    `several` for each flow; where a session follows, fewer `ahead` of it: its own segments tell a way that
+    loses some as well. Flows that share a conntrack entry with their opposite are `leaving` through the
+    source's OUTPUT chain as well, and come from a `fresh` port where they have ports.
     """
 
-    once: Attempts
+    ahead: Attempts
     several: Attempts
     leaving: Attempts
     fresh: Attempts
@@ -73,7 +75,7 @@ class FirstLook(NamedTuple):
     def packets(self, probe: Probe, *, has_session: bool) -> int:
         """How many of them a flow of a probe gets."""
         if has_session:
-            return self.once.total
+            return self.ahead.total
         if not probe.shares_conntrack:
             return self.several.total
         fresh = self.fresh.total if probe.ports else 0
@@ -84,7 +86,7 @@ def first_look(settings: Settings, flows: int, hosts: int) -> FirstLook:
     """What so many flows between so many hosts get."""
     several = min(settings.count or usual_count(flows, hosts), FIRST.total)
     return FirstLook(
-        once=Attempts(FIRST.first, 1),
+        ahead=Attempts(FIRST.first, max(1, several - _OF_SESSION)),
         several=Attempts(FIRST.first, several),
         # Half as many: all flows of a source together tell a chain that loses some.
         leaving=Attempts(OUTPUT.first, max(1, min(OUTPUT.total, several // 2))),

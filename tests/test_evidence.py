@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netprobe.attempts import ARRIVALS_MASK, BURST, FIRST, OUTPUT_MASK
+from netprobe.attempts import ARRIVALS_MASK, BURST, FIRST, OUTPUT_MASK, PATTERN
 from netprobe.evidence import fates, first_look, refusals, session_fates, unsendable
 from netprobe.model import (
     Answer,
@@ -409,6 +409,28 @@ def test_a_syn_is_lost_where_and_by_whom_it_was(seen: Observations, expected: st
 
     assert expected == f"{found.verdict.value}{segment}"
     assert by == found.by
+
+
+def test_that_nobody_holds_a_port_is_no_word_about_what_was_lost() -> None:
+    """
+    A destination's kernel says it of what passed its firewall, and half of the others were lost before.
+    """
+    seen = seen_of(UDP, *GOES[:1], quotes=(icmp(by=B),))
+
+    assert icmp(by=B) in [msgspec.structs.replace(each, count=1) for each in refusals(seen, UDP, BURST.mask)]
+    for host, point, kind in GOES[1:]:
+        seen.saw(host, point, kind, [(UDP.number, BURST.mask)])
+    assert () == refusals(seen, UDP, BURST.mask)
+
+
+def test_a_port_that_is_used_again_brings_resets_of_what_was_half_open() -> None:
+    """
+    They are the kernels' own; a firewall's would come for other ports as well.
+    """
+    for sighting in (("b", INTERFACE, RESET), ("b", LEFT, ACCEPT)):
+        seen = seen_of(TCP, *GOES, sighting, ("b", INTERFACE, RESET), attempts=PATTERN.mask)
+
+        assert () == refusals(seen, TCP, ARRIVALS_MASK)
 
 
 def test_the_stories_tell_every_segment() -> None:

@@ -353,6 +353,24 @@ def test_a_connection_is_half_open_while_its_answer_does_not_come_back() -> None
     assert not seen.is_half_open(TCP)
 
 
+def test_a_connection_waits_at_the_destination_until_it_is_taken_back() -> None:
+    """
+    By the source's kernel or by the run, as the destination itself sees it.
+    """
+    seen = sent(0b11)
+    seen.saw("b", SOCKET, Kind.PROBE, [(TCP.number, 0b11), (UDP.number, 0b11)])
+    seen.saw("b", INTERFACE, Kind.RESET, [(TCP.number, 0b11)])
+    seen.saw("b", SOCKET, Kind.RESET, [(TCP.number, 0b01)])
+
+    assert seen.is_waiting(TCP)
+    assert not seen.is_waiting(UDP)
+    assert not seen.is_waiting(BACK)
+
+    seen.saw("b", SOCKET, Kind.WITHDRAWAL, [(TCP.number, 0b10)])
+
+    assert not seen.is_waiting(TCP)
+
+
 def test_a_flow_has_arrived_when_a_probe_came_to_any_point_of_its_destination() -> None:
     """
     In front of the firewall is enough to know that there is a way.

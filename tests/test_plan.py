@@ -341,3 +341,14 @@ def test_small_clusters_get_the_most_and_large_ones_the_fewest() -> None:
     assert 8 == usual_count(44, 2)
     assert 3 == usual_count(79200, 100)
     assert 8 == usual_count(0, 2)
+
+
+@pytest.mark.parametrize(("flows", "hosts", "ahead"), [(44, 2, 6), (79200, 100, 1)])
+def test_a_session_stands_for_two_of_the_packets_of_its_flow(flows: int, hosts: int, ahead: int) -> None:
+    """
+    The others come ahead of it, at least one.
+    """
+    look = plan.first_look(Settings(), flows, hosts)
+
+    assert (0, ahead) == look.ahead
+    assert ahead == max(1, look.several.total - 2)

@@ -46,7 +46,8 @@ class Connect:
         self.timeout_s = wire.number(request.get("timeout"), "timeout", 0.001, 60)
         self._parallel = wire.integer(request.get("parallel"), "parallel", 1, 10000)
         self._interval_s = 1 / wire.number(request.get("rate"), "rate", 0.001, 1e6)
-        self._due = 0.0
+        # Not at once: what was sent just before has had its share of the rate.
+        self._due = time.monotonic() + self._interval_s
         self._done = done
         self._results: list[list[object]] = []
         sessions: list[_Wanted] = []

@@ -96,15 +96,22 @@ class _Queue:
             return self.drawn_at + (period_s if attempt < _SURE else _ROUTE_PERIOD_S)
         return self.drawn_at + (_IPV6_PERIOD_S if attempt < _SURE else _PERIOD_S)
 
-    def asked(self, flow: Flow, words: int, *, heard: bool) -> None:
-        """Note what came of a question, and how many refusals the listener has heard by now."""
+    def asked(self, flow: Flow, words: int, *, heard: bool, is_quiet: bool) -> bool:
+        """
+        Note what came of a question, and how many refusals the listener has heard by now.
+
+        Whether the flow is asked no more although its refusal may have been rationed each time: `is_quiet`
+        says that nothing else draws on the ration without a word.
+        """
         (self._heard if heard else self._in_vain).update(self._features(flow))
         self._attempts[flow] += 1
         # What else was refused has taken the ration.
-        is_sure = self._attempts[flow] > _SURE and words == self.words
-        if heard or is_sure or self._attempts[flow] == _ALONE.first + _ALONE.total:
-            self.drop(flow)
+        is_settled = heard or (self._attempts[flow] > _SURE and words == self.words and is_quiet)
         self.words = words
+        if not is_settled and self._attempts[flow] < _ALONE.first + _ALONE.total:
+            return False
+        self.drop(flow)
+        return not is_settled
 
     def drop(self, flow: Flow) -> None:
         """Ask a flow no more."""
@@ -195,7 +202,10 @@ class Refusals:
             after_s = max(0.0, at - trio.current_time())
             await self._rounds.ask([*turn.values()], Attempts(attempt, 1), after_s=after_s)
             for queue, flow in turn.items():
-                queue.asked(flow, words[queue.ration.listener], heard=self._field.lost_at(flow) is None)
+                listener, heard = queue.ration.listener, self._field.lost_at(flow) is None
+                is_quiet = drawn[queue.ration] < _ROUTE_PERIOD_S or not self._repeats(listener)
+                if queue.asked(flow, words[listener], heard=heard, is_quiet=is_quiet):
+                    self._field.unasked.add(flow.number)
         self._field.unasked.update(flow.number for queue in due for flow in queue.flows)
         self._patience_s = max(0.0, self._patience_s - (trio.current_time() - started))
 
@@ -213,6 +223,16 @@ class Refusals:
         for queue in queues:
             queue.drawn_at, queue.words = self._drawn_at, self._field.seen.words[queue.ration.listener]
         return queues
+
+    def _repeats(self, name: str) -> bool:
+        """
+        Whether a host sends SYN-ACKs again by itself, because it has connections half open.
+
+        Each may meet the route to nowhere as well, and draws on that ration even where it leaves too little
+        for a word (linux/net/ipv4/route.c, ip_error, before icmp_send asks once more).
+        """
+        theirs = (flow for flow in self._field.ending_at.get(name, ()) if flow.dst == name)
+        return any(self._field.seen.is_waiting(flow) for flow in theirs)
 
     def _prune(self, queue: _Queue) -> bool:
         """Drop from the head of a queue what was answered late or lost a host; whether anything is left."""

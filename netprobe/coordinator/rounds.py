@@ -81,12 +81,12 @@ class Rounds:
             return
         self._told.phase(name, len(flows))
         look = plan.first_look(self._field.settings, len(self._field.flows), len(self._field.order))
-        once = [flow for flow in direct if self._field.will_hold_session(flow)]
+        ahead = [flow for flow in direct if self._field.will_hold_session(flow)]
         more, forwarded = self._by_way(flow for flow in direct if not self._field.will_hold_session(flow))
         dropped = dict(self._field.overflowed)
         await self._volleys.fire(
             [
-                Volley(once, look.once, KERNEL),
+                Volley(ahead, look.ahead, KERNEL),
                 # What leaves through the kernel finds the next hops that injected packets then need.
                 Volley(more, look.several, KERNEL),
                 Volley(shared, look.leaving, KERNEL),
@@ -186,7 +186,9 @@ class Rounds:
         return self._field.seen.sent[flow.number] & attempts.mask
 
     async def look_closer(self, flows: Sequence[Flow]) -> None:
-        """A burst, and the pattern, for flows that came through with an effort."""
+        """A burst, and the pattern, for flows that came through with an effort, if that is news."""
+        # A packet that is sent twice hides the loss of one of the two.
+        flows = [flow for flow in flows if not self._made(flow, BURST)]
         if not flows:
             return
         await self._muster.arm_points()

@@ -82,7 +82,7 @@ class Sessions:
             for name, sessions in theirs.items()
         }
         longest = max(Counter(flow.src for flow in flows).values(), default=0)
-        patience_s = ANSWER_TIMEOUT_S + timeout_s * (1 + longest / _PARALLEL) + longest / rate
+        patience_s = ANSWER_TIMEOUT_S + timeout_s * (1 + longest / _PARALLEL) + (longest + 1) / rate
         connected = await self._crew.ask("connect", requests, wire.Connected, patience_s)
         for name, result in connected.items():
             for number, stage, error, rtt_us, retransmissions in result.results:

@@ -92,7 +92,8 @@ class Volleys:
                 mask = attempts.mask
                 for flow in flows:
                     seen.sent[flow.number] |= mask
-            for name, masks in result.errors:
+            # What takes a probe back has its number. That a firewall keeps it in says nothing of the probe.
+            for name, masks in result.errors if theirs[source] else ():
                 seen.failed(source, name, masks)
             seen.depart(source, result.times)
             self._field.packets += result.sent

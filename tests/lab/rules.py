@@ -21,7 +21,11 @@ ND: Final = "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept"
 _LINK_HOOKS: Final = (Hook.INGRESS, Hook.EGRESS)
 _ARP: Final = "meta protocol arp accept"
 """The same for the hooks below the IP layer, which see that as well."""
+_ERRORS: Final = "{ icmp, ipv6-icmp }"
 _BEFORE_CONNTRACK: Final = -300  # NF_IP_PRI_RAW; conntrack itself is at -200
+DESTINATIONS: Final = -100  # NF_IP_PRI_NAT_DST: where the destination of a packet is translated
+SOURCES: Final = 100  # NF_IP_PRI_NAT_SRC: the same for its source
+_HASH_SEED: Final = 0x6E70
 
 
 class State(enum.Enum):
@@ -34,13 +38,29 @@ class State(enum.Enum):
 
 
 class Reject(enum.Enum):
-    """The ways in which a rule can refuse, in nft's words."""
+    """The ways in which a rule can refuse, in nft's words over IPv4 and over IPv6."""
 
-    PROHIBITED = "icmpx admin-prohibited"
-    PORT = "icmpx port-unreachable"
-    HOST = "icmpx host-unreachable"
-    NO_ROUTE = "icmpx no-route"
-    RESET = "tcp reset"
+    PROHIBITED = "icmpx admin-prohibited", "icmpx admin-prohibited"
+    PORT = "icmpx port-unreachable", "icmpx port-unreachable"
+    HOST = "icmpx host-unreachable", "icmpx host-unreachable"
+    NO_ROUTE = "icmpx no-route", "icmpx no-route"
+    NET_PROHIBITED = "icmp net-prohibited", "icmpv6 policy-fail"
+    HOST_PROHIBITED = "icmp host-prohibited", "icmpv6 reject-route"
+    PROTOCOL = "icmp prot-unreachable", "icmpv6 policy-fail"
+    NET = "icmp net-unreachable", "icmpv6 addr-unreachable"
+    RESET = "tcp reset", "tcp reset"
+
+    @property
+    def differs(self) -> bool:
+        """Whether the families have words of their own."""
+        return self.value[0] != self.value[1]
+
+
+class Loss(enum.Enum):
+    """Which half of the packets that a rule is about it drops: any, or what a hash over ports says."""
+
+    RANDOM = "random"
+    PORTS = "ports"
 
 
 class Action(enum.Enum):
@@ -60,7 +80,7 @@ class Packet(NamedTuple):
     A packet, or an ICMP error (`icmp`), from host to host.
 
     Where the router is one end, `behind` is the host in whose place it stands; so it is, once the router has
-    put that host in its place again.
+    put that host in its place again. `is_reset` is a TCP RST, which nothing may reset.
     """
 
     family: Family
@@ -70,10 +90,11 @@ class Packet(NamedTuple):
     sport: int = 0
     dport: int = 0
     behind: str = ""
+    is_reset: bool = False
 
 
 class Rule(NamedTuple):
-    """A rule of a chain; None, or an empty set, matches everything."""
+    """A rule of a chain; None, or an empty set, matches everything. With a `loss` it drops half of that."""
 
     does: Does
     protocol: str | None = None
@@ -83,6 +104,7 @@ class Rule(NamedTuple):
     dst: str | None = None
     family: Family | None = None
     state: State | None = None
+    loss: Loss | None = None
 
     def matches(self, packet: Packet, state: State) -> bool:
         """Whether the rule is about this packet."""
@@ -97,13 +119,14 @@ class Rule(NamedTuple):
         )
 
     def nft(self, families: tuple[Family, ...], hook: Hook) -> Iterator[str]:
-        """The rule in nft's words; one for each family where addresses are matched."""
+        """The rule in nft's words; one for each family where addresses, or words that differ, are in it."""
         named = self.family is not None or self.src is not None or self.dst is not None
-        for family in families if named else (None,):
-            if family is not None and self.family in (None, family):
-                yield " ".join([*self._addresses(family, hook), *self._rest()])
-            elif family is None:
-                yield " ".join(self._rest())
+        differs = isinstance(self.does, Reject) and self.does.differs
+        for family in families if named or differs else (None,):
+            if family is None:
+                yield " ".join(self._rest(Family.IPV4))
+            elif self.family in (None, family):
+                yield " ".join([*self._addresses(family, hook), *self._rest(family)])
 
     def _addresses(self, family: Family, hook: Hook) -> Iterator[str]:
         ip = "ip" if family is Family.IPV4 else "ip6"
@@ -113,30 +136,62 @@ class Rule(NamedTuple):
             if host is not None:
                 yield f"{ip} {word} ${{{host}.{family.value}}}"
 
-    def _rest(self) -> Iterator[str]:
+    def _rest(self, family: Family) -> Iterator[str]:
         if self.protocol is not None and not self.dports and not self.sports:
-            yield f"meta l4proto {self.protocol}"
+            yield f"meta l4proto {_ERRORS if self.protocol == 'icmp' else self.protocol}"
         for word, ports in (("sport", self.sports), ("dport", self.dports)):
             if ports:
                 yield f"{self.protocol} {word} {{ {', '.join(map(str, sorted(ports)))} }}"
         if self.state is not None:
             yield f"ct state {self.state.value}"
-        yield f"reject with {self.does.value}" if isinstance(self.does, Reject) else self.does.value
+        if self.loss is Loss.RANDOM:
+            yield "numgen random mod 2 0"
+        elif self.loss is Loss.PORTS:
+            # Over the port that varies.
+            word = "sport" if self.dports else "dport"
+            yield f"jhash {self.protocol} {word} mod 2 seed {_HASH_SEED} 0"
+        if isinstance(self.does, Reject):
+            yield f"reject with {self.does.value[family is Family.IPV6]}"
+        else:
+            yield self.does.value
 
 
 class Chain(NamedTuple):
-    """The rules of one hook, of which the first that matches decides, and the policy for the rest."""
+    """
+    The rules of a base chain, of which the first that matches decides, and the policy for the rest.
+
+    Where it has a `table` of its own, the chains of others at the same hook are asked as well: what this one
+    accepts they may drop.
+    """
 
     policy: Action = Action.ACCEPT
     rules: tuple[Rule, ...] = ()
     priority: int = 0
+    table: str = ""
 
-    def does(self, packet: Packet, state: State) -> Does:
-        """What becomes of a packet."""
-        return next((rule.does for rule in self.rules if rule.matches(packet, state)), self.policy)
+    def does(self, packet: Packet, state: State) -> tuple[Does, tuple[Loss, ...]]:
+        """What becomes of a packet that is not lost on the way, and by which rules it may be."""
+        losses: list[Loss] = []
+        for rule in self.rules:
+            if not rule.matches(packet, state):
+                continue
+            if rule.loss is None:
+                return rule.does, tuple(losses)
+            losses.append(rule.loss)
+        return self.policy, tuple(losses)
 
-    def nft(self, families: tuple[Family, ...], hook: Hook) -> tuple[str, ...]:
-        """The chain in nft's words; neighbours are found in any case."""
+    def fault(self, on: str, hook: Hook, families: tuple[Family, ...]) -> Fault:
+        """The chain as the lab builds it."""
+        rules = self._nft(families, hook)
+        if not self.table:
+            policy = Policy(self.policy.value)
+            return Fault(on=on, hook=hook, policy=policy, priority=self.priority, nft=rules)
+        head = f"type filter hook {hook.value} priority {self.priority}; policy {self.policy.value};"
+        chain = [f"  chain {hook.value} {{", *(f"    {line}" for line in (head, *rules)), "  }"]
+        return Fault(on=on, nft_ruleset="\n".join([f"table inet {self.table} {{", *chain, "}"]))
+
+    def _nft(self, families: tuple[Family, ...], hook: Hook) -> tuple[str, ...]:
+        """The rules in nft's words; neighbours are found in any case."""
         rules = (line for rule in self.rules for line in rule.nft(families, hook))
         return (*((_ARP,) if hook in _LINK_HOOKS else ()), ND, *rules)
 
@@ -177,6 +232,39 @@ class Handover(NamedTuple):
             yield f"{ip} saddr {src} {ip} daddr {dst} tcp dport {self.port} dnat to {to}"
 
 
+class Redirect(NamedTuple):
+    """A host leads what comes to one of its ports to another one, where nothing listens."""
+
+    on: str
+    protocol: str
+    port: int
+    to: int
+
+    def local(self, packet: Packet) -> Packet:
+        """A packet of the host as its own programs and filters know it."""
+        if packet.protocol != self.protocol:
+            return packet
+        if packet.dst == self.on and packet.dport == self.port:
+            return packet._replace(dport=self.to)
+        if packet.src == self.on and packet.sport == self.port:
+            return packet._replace(sport=self.to)
+        return packet
+
+    def nft(self) -> str:
+        """The rule in nft's words."""
+        return f"{self.protocol} dport {self.port} redirect to :{self.to}"
+
+
+class Service(NamedTuple):
+    """A program that listens on a probed port: at every address of a family, or at the probed one."""
+
+    on: str
+    protocol: str
+    port: int
+    family: Family
+    is_anywhere: bool
+
+
 class WrongRoute(NamedTuple):
     """A route on a host, or on the router, that leads nowhere: its type says what the sender is told."""
 
@@ -187,21 +275,45 @@ class WrongRoute(NamedTuple):
 
 
 class Net(NamedTuple):
-    """A whole network."""
+    """
+    A whole network.
+
+    `snat_to` is the host by whose gateway's address the router calls those that it masquerades; None where it
+    takes that of the way out.
+    """
 
     seed: int
     hosts: Mapping[str, tuple[Role, ...]]
     families: tuple[Family, ...]
     racks: Mapping[str, tuple[str, ...]]
-    chains: Mapping[tuple[str, Hook], Chain]
+    chains: Mapping[tuple[str, Hook], tuple[Chain, ...]]
     routes: tuple[WrongRoute, ...]
     untracked: Mapping[str, Untracked]
     masquerade: tuple[Rule, ...] = ()
+    snat_to: str | None = None
     handovers: tuple[Handover, ...] = ()
+    redirects: tuple[Redirect, ...] = ()
+    services: tuple[Service, ...] = ()
 
-    def chain(self, on: str, hook: Hook) -> Chain:
-        """The chain at a hook; an empty one where there is none."""
-        return self.chains.get((on, hook), Chain())
+    @property
+    def loses_some(self) -> bool:
+        """Whether any rule drops half of what it is about."""
+        return any(rule.loss for chains in self.chains.values() for chain in chains for rule in chain.rules)
+
+    def at(self, on: str, hook: Hook) -> tuple[Chain, ...]:
+        """The chains at a hook in the order in which they are asked."""
+        return tuple(sorted(self.chains.get((on, hook), ()), key=lambda chain: chain.priority))
+
+    def local(self, on: str, packet: Packet) -> Packet:
+        """A packet as a host's own programs know it, behind the translation of addresses there."""
+        for redirect in self.redirects:
+            if redirect.on == on and self.is_tracked(on, packet):
+                packet = redirect.local(packet)
+        return packet
+
+    def serves(self, on: str, protocol: str, port: int | None, family: Family) -> bool:
+        """Whether a program holds a port of a host."""
+        return any(each[:4] == (on, protocol, port, family) for each in self.services)
 
     def route(self, on: str, to: str, family: Family) -> str | None:
         """The type of the wrong route that a packet to a host meets, None where the way is right."""
@@ -235,22 +347,13 @@ class Net(NamedTuple):
 
     def description(self) -> Description:
         """The network as the lab builds it."""
-        chains = [(on, hook, chain) for (on, hook), chain in self.chains.items()]
+        chains = [(on, hook, chain) for (on, hook), theirs in self.chains.items() for chain in theirs]
         for on, untracked in self.untracked.items():
             chains += [(on, hook, untracked.chain()) for hook in (Hook.PREROUTING, Hook.OUTPUT)]
-        faults = [
-            Fault(
-                on=on,
-                hook=hook,
-                policy=Policy(chain.policy.value),
-                priority=chain.priority,
-                nft=chain.nft(self.families, hook),
-            )
-            for on, hook, chain in chains
-        ]
+        faults = [chain.fault(on, hook, self.families) for on, hook, chain in chains]
         faults += [
-            Fault(on=ROUTER, type=ChainType.NAT, hook=hook, nft=tuple(lines))
-            for hook, lines in self._translations().items()
+            Fault(on=on, type=ChainType.NAT, hook=hook, nft=tuple(lines))
+            for on, hook, lines in self._translations()
             if lines
         ]
         faults += [
@@ -265,10 +368,15 @@ class Net(NamedTuple):
             faults=tuple(faults),
         )
 
-    def _translations(self) -> dict[Hook, list[str]]:
-        return {
-            Hook.PREROUTING: [line for each in self.handovers for line in each.nft(self.families)],
-            Hook.POSTROUTING: [
-                line for rule in self.masquerade for line in rule.nft(self.families, Hook.POSTROUTING)
-            ],
-        }
+    def _translations(self) -> Iterator[tuple[str, Hook, list[str]]]:
+        yield ROUTER, Hook.PREROUTING, [line for each in self.handovers for line in each.nft(self.families)]
+        yield ROUTER, Hook.POSTROUTING, [line for rule in self.masquerade for line in self._hiding(rule)]
+        for redirect in self.redirects:
+            yield redirect.on, Hook.PREROUTING, [redirect.nft()]
+
+    def _hiding(self, rule: Rule) -> Iterator[str]:
+        for line in rule.nft(self.families, Hook.POSTROUTING):
+            family = Family.IPV6 if line.startswith("ip6") else Family.IPV4
+            ip = "ip6" if family is Family.IPV6 else "ip"
+            name = f"snat {ip} to ${{{self.snat_to}.gateway.{family.value}}}"
+            yield line if self.snat_to is None else line.replace(Action.MASQUERADE.value, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterable
 from typing import Final
@@ -14,9 +15,12 @@ from tests.lab.rules import (
     Chain,
     Does,
     Handover,
+    Loss,
     Net,
+    Redirect,
     Reject,
     Rule,
+    Service,
     State,
     Untracked,
     WrongRoute,
@@ -28,6 +32,11 @@ _VXLAN: Final = (4789, 8472)
 _ROUTES: Final = ("unreachable", "prohibit", "blackhole")
 _EARLY: Final = (-300, -150, 0)
 """Priorities at prerouting: before conntrack, between that and the translation of addresses, after both."""
+_BESIDE: Final = {"guard": -150, "site": -10, "zone": 10, "audit": 50}
+"""Tables beside the one with most of the rules, by the priority of their chains."""
+_NOBODYS: Final = 9
+"""The port discard (RFC 863), where nothing listens."""
+_SMALL, _MOST = 4, 6
 
 
 def network(seed: int) -> Net:
@@ -41,7 +50,8 @@ class _Draw:
     def __init__(self, seed: int) -> None:
         self._seed = seed
         self._random = random.Random(seed)  # noqa: S311 (a test's dice)
-        self._names = [f"h{number}" for number in range(1, self._random.randint(4, 6) + 1)]
+        hosts = self._random.choice([_SMALL, _SMALL, _SMALL, 5, 5, _MOST])
+        self._names = [f"h{number}" for number in range(1, hosts + 1)]
         both = tuple(Family)
         self._families = self._random.choice([both, both, both, (Family.IPV4,), (Family.IPV6,)])
 
@@ -57,28 +67,69 @@ class _Draw:
             name: (Role.NODE, *(role for role in list(Role)[1:] if self._chance(0.2))) for name in self._names
         }
         racks = self._racks()
-        chains: dict[tuple[str, Hook], Chain] = {}
-        for name in self._names:
-            for hook, probability in ((Hook.INPUT, 0.4), (Hook.OUTPUT, 0.3)):
-                if self._chance(probability):
-                    chains[name, hook] = self._chain(is_router=False)
-        if self._chance(0.7):
-            chains[ROUTER, Hook.FORWARD] = self._chain(is_router=True)
-        chains |= self._elsewhere()
         net = Net(
             seed=self._seed,
             hosts=hosts,
             families=self._families,
             racks=racks,
-            chains=chains,
+            chains=self._chains(),
             routes=self._routes(),
             untracked={name: self._untracked() for name in (*self._names, ROUTER) if self._chance(0.15)},
+            services=self._services(hosts),
+            redirects=self._redirects(),
         )
-        if self._chance(0.15):
-            return net._replace(masquerade=(self._masquerade(),))
         if self._chance(0.2):
+            snat_to = self._random.choice(self._names) if self._chance(0.5) else None
+            return net._replace(masquerade=(self._masquerade(),), snat_to=snat_to)
+        if self._chance(0.3):
             return net._replace(handovers=self._handovers(net))
         return net
+
+    def _chains(self) -> dict[tuple[str, Hook], tuple[Chain, ...]]:
+        """Of every host and of the router: the usual ones, some in other tables, and some elsewhere."""
+        chains: dict[tuple[str, Hook], tuple[Chain, ...]] = {}
+        places = [(name, hook) for name in self._names for hook in (Hook.INPUT, Hook.OUTPUT)]
+        usual = {Hook.INPUT: 0.4, Hook.OUTPUT: 0.3, Hook.FORWARD: 0.65}
+        beside = {Hook.INPUT: 0.15, Hook.OUTPUT: 0.1, Hook.FORWARD: 0.4}
+        for on, hook in (*places, (ROUTER, Hook.FORWARD)):
+            found = [self._chain(is_router=on == ROUTER)] if self._chance(usual[hook]) else []
+            if self._chance(beside[hook]):
+                found += self._tables(is_router=on == ROUTER)
+            if found:
+                chains[on, hook] = tuple(found)
+        return chains | self._elsewhere()
+
+    def _tables(self, *, is_router: bool) -> tuple[Chain, ...]:
+        """Chains of other tables: what one accepts another may drop."""
+        names = self._random.sample(list(_BESIDE), self._random.randint(1, 2 if is_router else 1))
+        draw = [self._deny_list] * 5 + [self._stateless]
+        return tuple(
+            self._random.choice(draw)(is_router=is_router)._replace(table=name, priority=_BESIDE[name])
+            for name in names
+        )
+
+    def _services(self, hosts: dict[str, tuple[Role, ...]]) -> tuple[Service, ...]:
+        """Programs on probed ports, of which some listen for one family only."""
+        found = []
+        for name in hosts:
+            for protocol, ports in (("tcp", _TCP), ("udp", _UDP)):
+                if self._chance(0.2):
+                    families = self._families if self._chance(0.6) else self._families[:1]
+                    is_anywhere = self._chance(0.6)
+                    for port in sorted(self._some(ports, 2)):
+                        found += [Service(name, protocol, port, each, is_anywhere) for each in families]
+        return tuple(found)
+
+    def _redirects(self) -> tuple[Redirect, ...]:
+        """Not of what shares an entry with its opposite: its ports are those of its own answers."""
+        found = []
+        for name in self._names:
+            if self._chance(0.08):
+                protocol = self._random.choice(["tcp", "udp"])
+                # Between nodes all have the first one; the others need a role.
+                port = self._random.choice((*_TCP, *_TCP[:1] * 4) if protocol == "tcp" else _VXLAN)
+                found.append(Redirect(name, protocol, port, _NOBODYS))
+        return tuple(found)
 
     def _racks(self) -> dict[str, tuple[str, ...]]:
         """One or two bridges, or none; who is on none has a link of its own."""
@@ -90,16 +141,16 @@ class _Draw:
             names = names[size:]
         return {name: found for name, found in racks.items() if found}
 
-    def _elsewhere(self) -> dict[tuple[str, Hook], Chain]:
+    def _elsewhere(self) -> dict[tuple[str, Hook], tuple[Chain, ...]]:
         """Drops at hooks where few expect them."""
-        chains = {}
+        chains: dict[tuple[str, Hook], tuple[Chain, ...]] = {}
         for name in self._names:
             if self._chance(0.2):
                 hook = self._random.choice([Hook.PREROUTING, Hook.POSTROUTING, Hook.INGRESS, Hook.EGRESS])
-                chains[name, hook] = self._drops(hook, is_router=False)
+                chains[name, hook] = (self._drops(hook, is_router=False),)
         for hook in (Hook.INGRESS, Hook.PREROUTING, Hook.POSTROUTING):
             if self._chance(0.15):
-                chains[ROUTER, hook] = self._drops(hook, is_router=True)
+                chains[ROUTER, hook] = (self._drops(hook, is_router=True),)
         return chains
 
     def _drops(self, hook: Hook, *, is_router: bool) -> Chain:
@@ -115,11 +166,46 @@ class _Draw:
         return Untracked(protocol)
 
     def _chain(self, *, is_router: bool) -> Chain:
-        draw = self._random.choice([self._deny_list, self._deny_list, self._allow_list, self._new_only])
-        chain = draw(is_router=is_router)
+        lists = [self._deny_list] * 5 + [self._new_only] * 2 + [self._allow_list, self._stateless]
+        chain = self._random.choice(lists)(is_router=is_router)
         if self._chance(0.15):
             chain = chain._replace(rules=(Rule(Action.DROP, state=State.INVALID), *chain.rules))
+        if self._chance(0.35):
+            rules = list(chain.rules)
+            rules.insert(self._random.randint(0, len(rules)), self._loss(is_router=is_router))
+            chain = chain._replace(rules=tuple(rules))
         return chain
+
+    def _loss(self, *, is_router: bool) -> Rule:
+        """
+        Half is lost, of all packets, or of those that begin connections, or of the others.
+
+        Of less nobody could say beforehand whether a run sees it. By ports only where these vary, which those
+        of WireGuard do not.
+        """
+        rule = self._lossy(is_router=is_router)
+        return rule._replace(state=self._random.choice([None, None, None, State.NEW, State.KNOWN]))
+
+    def _lossy(self, *, is_router: bool) -> Rule:
+        loss = self._random.choice(list(Loss))
+        if self._chance(0.3):
+            return Rule(Action.DROP, "tcp", sports=self._some(_TCP, 4), loss=loss)
+        if loss is Loss.RANDOM:
+            return self._match(Action.DROP, is_router=is_router)._replace(loss=loss)
+        protocol, ports = self._random.choice([("tcp", self._some(_TCP, 4)), ("udp", self._some(_VXLAN, 2))])
+        return Rule(Action.DROP, protocol, dports=ports, loss=loss)
+
+    def _stateless(self, *, is_router: bool) -> Chain:
+        """Some ports, and the answers from them; whoever forgot the state of connections, or has none."""
+        rules = []
+        for protocol, ports in (("tcp", self._some(_TCP, 4)), ("udp", self._some(_UDP, 4))):
+            rule = Rule(Action.ACCEPT, protocol)
+            src = self._random.choice(self._names) if is_router and self._chance(0.2) else None
+            rules += [rule._replace(dports=ports, src=src), rule._replace(sports=ports)]
+        rules += [Rule(Action.ACCEPT, "4")] * self._chance(0.5) + [
+            Rule(Action.ACCEPT, "icmp")
+        ] * self._chance(0.5)
+        return Chain(Action.DROP, tuple(rules))
 
     def _deny_list(self, *, is_router: bool) -> Chain:
         """Everything passes but what a few rules stop; with or without a look at the state."""
@@ -178,14 +264,19 @@ class _Draw:
         return rule._replace(dports=self._some(_TCP if rule.protocol == "tcp" else _VXLAN, 2))
 
     def _handovers(self, net: Net) -> tuple[Handover, ...]:
-        src, dst, to = self._random.sample(self._names, 3)
-        if not net.is_routed(src, dst) or not net.is_routed(src, to):
-            # Neighbours answer each other without the router, and nobody takes the handover back.
+        # Neighbours answer each other without the router, and nobody takes the handover back.
+        ways = [
+            way
+            for way in itertools.permutations(self._names, 3)
+            if net.is_routed(way[0], way[1]) and net.is_routed(way[0], way[2])
+        ]
+        if not ways:
             return ()
-        return tuple(Handover(src, dst, port, to) for port in sorted(self._some(_TCP, 3)))
+        src, dst, to = self._random.choice(ways)
+        return tuple(Handover(src, dst, port, to) for port in sorted({*self._some(_TCP, 3), _TCP[0]}))
 
     def _routes(self) -> tuple[WrongRoute, ...]:
-        drawn = [self._route() for _ in range(self._random.choice([0, 0, 1, 1, 2]))]
+        drawn = [self._route() for _ in range(self._random.choice([0, 0, 0, 1, 1, 2]))]
         # A second route to the same host would take the place of the first.
         return tuple({(route.on, route.to, route.family): route for route in drawn}.values())
 

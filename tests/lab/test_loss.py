@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import subprocess
 from collections.abc import Iterator, Mapping
 from typing import Final
 
@@ -19,7 +20,7 @@ from netprobe import coordinator
 from netprobe.lab import Lab, describe
 from netprobe.model import Caveat, Run, Segment, Verdict
 from netprobe.plan import Settings
-from tests.lab.probing import Held, evidence, probe, wrong
+from tests.lab.probing import Held, evidence, only, probe, wrong
 
 pytestmark = pytest.mark.lab
 
@@ -138,6 +139,59 @@ def test_a_way_that_loses_a_hundredth_is_open(lossy: Mapping[str, tuple[Lab, lis
             degraded.append(evidence(cell))
 
     assert len(degraded) < 5, degraded
+
+
+PAYLOADS_AND_SYNS: Final = """
+name: a firewall that lets no session through, on a host that keeps half of its answers
+hosts: [a, b]
+families: [ipv4]
+faults:
+  - {on: b, hook: input, policy: drop, nft: [tcp dport 179 ct state new accept, meta l4proto icmp accept]}
+  - {on: b, hook: output, nft: "tcp sport 179 numgen random mod 2 0 drop"}
+"""
+
+
+def test_no_packet_is_sent_twice_and_no_kernel_taken_for_a_firewall() -> None:
+    """
+    Of a packet that is sent twice one may be lost unseen. Connections here stay half open, and get resets.
+    """
+    with Lab(describe(PAYLOADS_AND_SYNS)) as lab:
+        watch = ["tcpdump", "-i", "any", "-Q", "out", "-n", "-S", "-l", "tcp dst port 179"]
+        tap = lab.popen("a", watch, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert tap.stderr is not None
+        assert tap.stdout is not None
+        while "listening on" not in tap.stderr.readline():
+            assert tap.poll() is None
+        run = probe(lab, "bgp")
+        tap.terminate()
+        # A probe's sequence number is its timestamp as well; a session's is the kernel's.
+        sent = re.findall(r"\.(\d+) > \S+: Flags \[S\], seq (\d+),.*TS val \2 ecr 0", tap.stdout.read())
+
+    cell = only(run.cells, "a -> b bgp:179/ipv4")
+    assert Held(Verdict.DEGRADED, Segment.DESTINATION_EGRESS) == Held.of(cell), evidence(cell)
+    assert () == cell.evidence.refusals
+    assert len(sent) == len(set(sent)) == cell.sent
+
+
+KEPT_RESETS: Final = """
+name: a host that keeps its resets in, and a router that loses half of what it sends
+hosts: [a, b]
+families: [ipv4]
+faults:
+  - {on: a, hook: output, nft: "tcp flags & (rst | ack) == rst drop"}
+  - {on: router, nft: "iifname a tcp dport 179 numgen inc mod 2 0 drop"}
+"""
+
+
+def test_what_takes_a_probe_back_is_no_probe() -> None:
+    """
+    Where it is not let out, nobody says that of the probe itself.
+    """
+    with Lab(describe(KEPT_RESETS)) as lab:
+        cell = only(probe(lab, "bgp").cells, "a -> b bgp:179/ipv4")
+
+    assert Held(Verdict.DEGRADED, Segment.PATH) == Held.of(cell), evidence(cell)
+    assert () == cell.evidence.refusals
 
 
 PORTS: Final = """

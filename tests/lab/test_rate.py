@@ -28,9 +28,11 @@ hosts:
 def test_a_host_sends_no_more_in_a_second_than_it_may() -> None:
     """
     Probes, and the segments of sessions. The kernel answers each SYN-ACK by itself, so twice as much it is.
+    What it answers to others' SYNs is of their rate, and what it was late by it makes up for: by a tenth.
     """
     with Lab(describe(MANY_PORTS)) as lab:
-        watch = ["tcpdump", "-i", "any", "-Q", "out", "-n", "-q", "-tt", "-l", "tcp"]
+        probes = "tcp and tcp[tcpflags] & (tcp-syn | tcp-ack) != (tcp-syn | tcp-ack)"
+        watch = ["tcpdump", "-i", "any", "-Q", "out", "-n", "-q", "-tt", "-l", probes]
         tap = lab.popen("a", watch, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         assert tap.stderr is not None
         assert tap.stdout is not None
@@ -43,4 +45,4 @@ def test_a_host_sends_no_more_in_a_second_than_it_may() -> None:
 
     assert {Verdict.OPEN} == {cell.judgement.verdict for cell in run.cells}
     assert RATE < len(sent)
-    assert most <= 2 * RATE
+    assert most <= 2 * 1.1 * RATE

@@ -13,21 +13,25 @@ from netprobe.lab.blueprint import blueprint
 from netprobe.lab.expectations import label
 from netprobe.lab.topology import topology
 from netprobe.model import Caveat, Family, Host, Inventory, Role, Segment, Verdict
+from tests.lab.halves import Truth
 from tests.lab.probing import Held
 from tests.lab.rules import (
     ROUTER,
     Action,
     Chain,
     Handover,
+    Loss,
     Net,
+    Redirect,
     Reject,
     Rule,
+    Service,
     State,
     Untracked,
     WrongRoute,
 )
 from tests.lab.seeds import network
-from tests.lab.truth import Model, Truth
+from tests.lab.truth import Model
 
 A, B, C = "10.77.1.11", "10.77.2.11", "10.77.3.11"
 ROUTER_AT_A, ROUTER_AT_B = "10.77.1.1", "10.77.2.1"
@@ -38,7 +42,7 @@ KNOWN_PASS: Final = Rule(ACCEPT, state=State.KNOWN)
 NEW_STOP: Final = Chain(DROP, (KNOWN_PASS,))
 BGP, FROM_BGP = frozenset({179}), frozenset({179})
 
-Chains = Mapping[tuple[str, Hook], Chain]
+Chains = Mapping[tuple[str, Hook], Chain | tuple[Chain, ...]]
 
 
 def net(
@@ -47,19 +51,28 @@ def net(
     racks: Mapping[str, tuple[str, ...]] | None = None,
     untracked: Mapping[str, Untracked] | None = None,
     masquerade: tuple[Rule, ...] = (),
+    snat_to: str | None = None,
     handovers: tuple[Handover, ...] = (),
+    redirects: tuple[Redirect, ...] = (),
+    services: tuple[Service, ...] = (),
 ) -> Net:
     """Three hosts, each on a link of its own, and a router between them."""
+    theirs = {
+        where: (found,) if isinstance(found, Chain) else found for where, found in (chains or {}).items()
+    }
     return Net(
         seed=0,
         hosts={"a": (Role.NODE,), "b": (Role.NODE,), "c": (Role.NODE, Role.ETCD)},
         families=tuple(Family),
         racks=racks or {},
-        chains=chains or {},
+        chains=theirs,
         routes=routes,
         untracked=untracked or {},
         masquerade=masquerade,
+        snat_to=snat_to,
         handovers=handovers,
+        redirects=redirects,
+        services=services,
     )
 
 
@@ -403,6 +416,138 @@ def test_rules_are_written_once_for_each_family_that_they_name() -> None:
     assert ["drop"] == [*Rule(DROP).nft(both, Hook.INPUT)]
 
 
+def both_ways(does: Action | Reject, loss: Loss | None = None) -> Rule:
+    """A rule about bgp's SYNs from a, to wherever."""
+    return Rule(does, "tcp", dports=BGP, src="a", loss=loss)
+
+
+def test_what_one_table_accepts_another_may_drop() -> None:
+    """
+    Whichever is asked first; and of two that refuse the first one's word counts.
+    """
+    here, there = Chain(DROP, (Rule(ACCEPT),), -10), Chain(ACCEPT, (both_ways(Reject.PORT),), 10, "site")
+    later = Chain(ACCEPT, (both_ways(Reject.HOST),), 50, "audit")
+    at = (ROUTER, Hook.FORWARD)
+
+    assert OPEN == bgp(net({at: (here,)}))
+    assert Held(Verdict.REJECTED, Segment.PATH, ROUTER_AT_A) == bgp(net({at: (here, there)}))
+    assert Held(Verdict.REJECTED, Segment.PATH, ROUTER_AT_A) == bgp(net({at: (later, there)}))
+
+
+def test_words_that_only_one_family_has_are_chosen_by_the_family() -> None:
+    """
+    One rule for each.
+    """
+    both, rule = tuple(Family), Rule(Reject.HOST_PROHIBITED, "tcp")
+
+    assert [
+        "meta nfproto ipv4 meta l4proto tcp reject with icmp host-prohibited",
+        "meta nfproto ipv6 meta l4proto tcp reject with icmpv6 reject-route",
+    ] == [*rule.nft(both, Hook.INPUT)]
+
+
+@pytest.mark.parametrize(("loss", "caveats"), [(Loss.RANDOM, ()), (Loss.PORTS, (Caveat.ECMP,))])
+def test_what_is_halved_is_degraded_where_it_is(loss: Loss, caveats: tuple[Caveat, ...]) -> None:
+    """
+    And with luck open, or lost whole.
+    """
+    truth = truths(net({(ROUTER, Hook.FORWARD): Chain(ACCEPT, (both_ways(DROP, loss),))}))
+    found = truth["a -> b bgp:179/ipv4"]
+
+    assert Held(Verdict.DEGRADED, Segment.PATH, caveats=caveats) == found.found
+    assert frozenset() == found.also
+    assert {(Verdict.OPEN, None), (Verdict.FILTERED, Segment.PATH), (Verdict.DEGRADED, Segment.PATH)} == (
+        found.rare
+    )
+    assert Truth(OPEN, OPEN) == truth["b -> a bgp:179/ipv4"]
+
+
+def test_what_is_halved_and_then_stopped_is_lost_where_it_is_stopped() -> None:
+    """
+    A word about it may be lost as well.
+    """
+    chains = {
+        (ROUTER, Hook.FORWARD): Chain(ACCEPT, (Rule(DROP, loss=Loss.RANDOM),)),
+        ("b", Hook.INPUT): Chain(ACCEPT, (both_ways(Reject.PORT),)),
+    }
+    found = truths(net(chains))["a -> b bgp:179/ipv4"]
+
+    assert Held(Verdict.REJECTED, Segment.DESTINATION_INGRESS, B) == found.found
+    assert {filtered(Segment.DESTINATION_INGRESS)} == found.also
+    assert {(Verdict.FILTERED, Segment.PATH)} == found.rare
+
+
+def test_of_payloads_alone_half_may_be_lost_unseen() -> None:
+    """
+    TCP sends them again.
+    """
+    rule = both_ways(DROP, Loss.RANDOM)._replace(state=State.KNOWN)
+    found = truths(net({("b", Hook.INPUT): Chain(ACCEPT, (rule,))}))["a -> b bgp:179/ipv4"]
+
+    assert OPEN == found.found
+    assert {
+        Held(Verdict.OPEN, caveats=(Caveat.RETRIED,)),
+        Held(Verdict.DEGRADED, Segment.DESTINATION_INGRESS),
+        filtered(Segment.DESTINATION_INGRESS),
+    } == found.also
+
+
+def test_what_the_source_keeps_in_by_half_is_degraded_there() -> None:
+    """
+    Also of a flow whose arrivals enter below that chain.
+    """
+    found = truths(net({("a", Hook.OUTPUT): Chain(ACCEPT, (Rule(DROP, "4", loss=Loss.RANDOM),))}))
+
+    assert (Verdict.DEGRADED, Segment.SOURCE_EGRESS) == found["a -> b ipip/ipv4"].found[:2]
+
+
+def test_a_port_that_leads_to_nothing_is_closed() -> None:
+    """
+    A datagram comes, whoever is there; behind the redirection filters know the other port.
+    """
+    chain = Chain(DROP, (KNOWN_PASS, Rule(ACCEPT, "tcp", dports=frozenset({9})), Rule(ACCEPT, "udp")))
+    of = net(
+        {("b", Hook.INPUT): chain},
+        redirects=(Redirect("b", "tcp", 179, 9), Redirect("b", "udp", 8472, 9)),
+    )
+    found = truths(of)
+
+    assert Held(Verdict.CLOSED, caveats=(Caveat.PORT_IN_USE,)) == bgp(of)
+    assert Held(Verdict.OPEN, caveats=(Caveat.PORT_IN_USE,)) == found["a -> b flannel:8472/ipv4"].found
+    assert OPEN == found["a -> c bgp:179/ipv4"].found
+
+
+def test_a_service_is_asked_for_no_session() -> None:
+    """
+    So nobody hears what a firewall does with one.
+    """
+    rules = (both_ways(ACCEPT)._replace(state=State.NEW),)
+    chains = {("b", Hook.INPUT): Chain(DROP, rules)}
+    service = Service("b", "tcp", 179, Family.IPV4, is_anywhere=True)
+
+    assert filtered(Segment.DESTINATION_INGRESS) == bgp(net(chains))
+    assert Held(Verdict.OPEN, caveats=(Caveat.PORT_IN_USE,)) == bgp(net(chains, services=(service,)))
+
+
+def test_who_speaks_behind_a_translated_address_speaks_from_it() -> None:
+    """
+    Be it that of the way out, or another one of the router's.
+    """
+    answers = Chain(ACCEPT, (Rule(Reject.PORT, "tcp", sports=FROM_BGP),))
+    hidden = (Rule(Action.MASQUERADE, "tcp", dports=BGP, dst="b"),)
+    chains = {("a", Hook.INPUT): answers}
+    nat = (Caveat.NAT,)
+    at_router = net({(ROUTER, Hook.FORWARD): answers}, masquerade=hidden, snat_to="a")
+
+    assert Held(Verdict.REJECTED, Segment.SOURCE_INGRESS, ROUTER_AT_B, nat) == bgp(
+        net(chains, masquerade=hidden)
+    )
+    assert Held(Verdict.REJECTED, Segment.SOURCE_INGRESS, ROUTER_AT_A, nat) == bgp(
+        net(chains, masquerade=hidden, snat_to="a")
+    )
+    assert Held(Verdict.REJECTED, Segment.RETURN_PATH, ROUTER_AT_A, nat) == bgp(at_router)
+
+
 def test_the_generator_makes_networks_that_a_lab_can_build() -> None:
     """
     Names, placeholders, chains and routes are right; the same seed is the same network.
@@ -420,13 +565,20 @@ def test_the_generator_knows_all_there_is() -> None:
     Every hook, every state, every way to refuse, every wrong route.
     """
     nets = [network(seed) for seed in range(1, 201)]
-    chains = {where: chain for each in nets for where, chain in each.chains.items()}
-    rules = [rule for each in nets for chain in each.chains.values() for rule in chain.rules]
+    chains = [chain for each in nets for theirs in each.chains.values() for chain in theirs]
+    rules = [rule for chain in chains for rule in chain.rules]
 
-    assert set(Hook) == {hook for _on, hook in chains}
+    assert set(Hook) == {hook for each in nets for _on, hook in each.chains}
     assert {State.NEW, State.KNOWN, State.INVALID, None} == {rule.state for rule in rules}
     assert {ACCEPT, DROP, *Reject} == {rule.does for rule in rules}
     assert {"unreachable", "prohibit", "blackhole"} == {route.type for each in nets for route in each.routes}
     assert any(each.masquerade for each in nets)
     assert any(each.handovers for each in nets)
     assert any(each.untracked for each in nets)
+    assert {None, *Loss} == {rule.loss for rule in rules}
+    assert any(chain.table for chain in chains)
+    assert any(each.snat_to for each in nets)
+    assert any(each.redirects for each in nets)
+    assert {("tcp", True), ("tcp", False), ("udp", True), ("udp", False)} == {
+        (service.protocol, service.is_anywhere) for each in nets for service in each.services
+    }
