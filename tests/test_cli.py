@@ -774,7 +774,7 @@ def test_check_says_whose_address_packets_of_pods_bear(
     _hosts, probes, said, cost = capsys.readouterr().out.split("\n\n")
     assert ["pod-route", "udp", "ipv4", "9", "2"] == probes.splitlines()[-1].split()
     assert "pod-route sends as if from 10.244.255.254" == said
-    assert cost.startswith("2 hosts, 4 flows: 18 probe packets, ")
+    assert cost.startswith("2 hosts, 4 flows: 28 probe packets, ")
 
 
 def test_the_estimate_follows_count_rate_and_depth() -> None:

@@ -230,9 +230,7 @@ class Model:
         is_service = self._net.serves(to, "tcp", flow.port, flow.family)
         if not is_service and registry()[flow.probe].between[1] not in self._net.hosts[to]:
             return Held(Verdict.REJECTED, Segment.PATH)
-        found = Held(Verdict.INTERCEPTED, Segment.PATH)
-        is_heard = is_service and self._enters(answer, State.KNOWN, _BACK) is None
-        return plus(found, Caveat.PORT_IN_USE) if is_heard else found
+        return Held(Verdict.INTERCEPTED, Segment.PATH)
 
     def _cannot_be_injected(self, packet: Packet) -> bool:
         """Whether a packet does not even leave its source when it enters below the firewall there."""
