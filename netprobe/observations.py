@@ -237,11 +237,15 @@ class Observations:
         return accepted & self.at(SOCKET, Kind.PROBE)[number]
 
     def astray(self, number: int) -> int:
-        """The attempts that were made, and that another host got and the destination did not."""
+        """
+        The attempts that another host got, and the destination did not.
+
+        A host that says it got what nobody has sent is not believed.
+        """
         mask = 0
         for attempts in self.elsewhere.get(number, {}).values():
-            mask |= attempts
-        return mask & self.sent[number] & ~self.at(SOCKET, Kind.PROBE)[number]
+            mask |= attempts if not attempts & ~self.sent[number] else 0
+        return mask & ~self.at(SOCKET, Kind.PROBE)[number]
 
     def missing(self, flows: Iterable[Flow], attempts: int) -> list[Flow]:
         """The flows of which some of these attempts that were made did not get through, or none was made."""

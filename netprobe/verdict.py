@@ -58,6 +58,8 @@ def _rejected(segment: Segment) -> Outcome:
     return Outcome(Verdict.REJECTED, segment)
 
 
+_LOST_ON_THE_PATH: Final = _filtered(Segment.PATH)
+
 DATAGRAM: Final[Mapping[Seen, Outcome]] = MappingProxyType(
     {
         Seen.UNSENT: _filtered(Segment.SOURCE_EGRESS),
@@ -209,6 +211,9 @@ def _elsewhere(evidence: Evidence, found: Outcome) -> Outcome:
     """The same, where packets were not simply lost: another host got some, as it will get others."""
     if evidence.astray and found in (_OPEN, _CLOSED):
         return Outcome(Verdict.DEGRADED, Segment.PATH)
+    if evidence.astray and found == _LOST_ON_THE_PATH and evidence.protocol is not Protocol.TCP:
+        # Nobody answers datagrams: that somebody else takes them is seen there, and not by an answer.
+        return _intercepted(Segment.PATH)
     return found
 
 

@@ -102,7 +102,7 @@ def test_a_probe_that_another_host_got_was_delivered_elsewhere() -> None:
 
 def test_what_another_host_got_in_its_destinations_place_is_astray() -> None:
     """
-    Not what both got; attempts of all other hosts count.
+    Not what both got; attempts of all other hosts count, but of one that got what was never sent.
     """
     seen = sent(0b1111)
     seen.saw("b", SOCKET, Kind.PROBE, [(UDP.number, 0b0001)])
@@ -111,6 +111,10 @@ def test_what_another_host_got_in_its_destinations_place_is_astray() -> None:
 
     assert 0b0110 == seen.astray(UDP.number)
     assert 0 == seen.astray(TCP.number)
+
+    seen.saw("c", SOCKET, Kind.PROBE, [(UDP.number, 0b10000)])
+
+    assert 0b0100 == seen.astray(UDP.number)
 
 
 def test_who_answers_in_front_of_a_host_is_no_program_of_it() -> None:

@@ -230,11 +230,14 @@ def test_any_evidence_has_one_verdict_with_a_segment_where_something_was_lost(so
 
 
 @given(evidence(st.sampled_from((Protocol.UDP, Protocol.IPIP))).filter(lambda some: some.session is None))
-def test_a_datagram_is_never_closed_nor_intercepted(some: Evidence) -> None:
+def test_a_datagram_is_never_closed_and_intercepted_only_where_another_host_got_it(some: Evidence) -> None:
     """
     Nobody answers a datagram probe, so nothing can be made of an answer.
     """
-    assert judge(some).verdict not in (Verdict.CLOSED, Verdict.INTERCEPTED)
+    verdict = judge(some).verdict
+
+    assert verdict is not Verdict.CLOSED
+    assert some.astray or verdict is not Verdict.INTERCEPTED
 
 
 @given(evidence())
@@ -399,14 +402,15 @@ def test_a_loss_of_a_hundredth_is_no_verdict(lost: int, verdict: Verdict) -> Non
 
 def test_what_another_host_got_is_no_single_loss() -> None:
     """
-    Others will follow it; where nothing came through it changes nothing.
+    Others will follow it. Where nothing came through it is the other host's, if nobody is to answer it.
     """
     passed, lost = ((PASSED[Protocol.UDP], 10),), ((ON_THE_PATH, 10),)
     degraded = Judgement(verdict=Verdict.DEGRADED, segment=Segment.PATH)
 
     assert degraded == udp(missed=3, confirm=passed, astray=3)
     assert degraded == udp(first=passed, astray=1)
-    assert Judgement(verdict=Verdict.FILTERED, segment=Segment.PATH) == udp(confirm=lost, astray=10)
+    assert Judgement(verdict=Verdict.INTERCEPTED, segment=Segment.PATH) == udp(confirm=lost, astray=10)
+    assert Judgement(verdict=Verdict.FILTERED, segment=Segment.PATH) == tcp(confirm=lost, astray=10)
 
 
 def test_the_detail_has_the_share_of_source_ports_and_some_to_try() -> None:

@@ -34,6 +34,7 @@ from netprobe.diagnosis.routes import Pair, Route, products, routes
 from netprobe.diagnosis.words import (
     CAUSES,
     COUNTED,
+    HANDED_ON,
     RATIONED_ALONE,
     RATIONED_TOO,
     SEVERAL_ADDRESSES,
@@ -386,7 +387,7 @@ class _Grouper:
             by=by,
             what=_what(set(lost.units)),
             routes=found,
-            where=self._where(cause, by, lost.pairs),
+            where=self._where(cause, by, lost.pairs, lost.units),
             hint=" ".join(filter(None, said)),
             evidence=in_one_line(telling[0], self._names),
             example=telling[0],
@@ -395,7 +396,9 @@ class _Grouper:
             caveats=caveats,
         )
 
-    def _where(self, cause: _Cause, addresses: tuple[str, ...], pairs: set[Pair]) -> str:
+    def _where(
+        self, cause: _Cause, addresses: tuple[str, ...], pairs: set[Pair], units: Iterable[_Unit]
+    ) -> str:
         src = self._one({pair[0] for pair in pairs}, "the source")
         dst = self._one({pair[1] for pair in pairs}, "the destination")
         shown = addresses if len(addresses) <= _ADDRESSES_SHOWN else addresses[: _ADDRESSES_SHOWN - 1]
@@ -409,7 +412,10 @@ class _Grouper:
         if cause.by in self._host_of:
             host = self._host_of[cause.by]
             by = f"{self._names.get(host, host)}, {cause.by}"
-        text = CAUSES[cause.verdict][cause.segment].format(src=src, dst=dst, by=by)
+        is_answered = any(unit.protocol is Protocol.TCP for unit in units)
+        is_handed_on = cause.verdict is Verdict.INTERCEPTED and not is_answered
+        words = HANDED_ON if is_handed_on else CAUSES[cause.verdict][cause.segment]
+        text = words.format(src=src, dst=dst, by=by)
         # A sentence starts with a capital, a host's name as it is written.
         return f"The {text[4:]}" if text.startswith("the ") else text
 

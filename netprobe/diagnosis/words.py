@@ -61,6 +61,11 @@ _ANSWERED: Final = (
     "other middlebox on the path."
 )
 
+HANDED_ON: Final = (
+    "Another host gets it in {dst}'s place: its address is translated on the path, or two hosts have it."
+)
+"""What `intercepted` means of what nobody answers."""
+
 CAUSES: Final[Mapping[Verdict, Mapping[Segment | None, str]]] = {
     Verdict.FILTERED: _LOST,
     Verdict.REJECTED: _REFUSED,

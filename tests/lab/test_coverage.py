@@ -18,12 +18,14 @@ Said = tuple[Verdict, Segment | None]
 
 
 def _can_be_said(protocol: Protocol) -> set[Said]:
-    """The outcomes of all fates that a packet of this protocol can have, and their mixtures with `open`."""
+    """The outcomes of all fates that a packet of this protocol can have, and their mixtures."""
     answers = Answer if protocol is Protocol.TCP else (Answer.NONE,)
     fates = (Fate(*fate) for fate in product(Seen, answers, Word))
     said: set[Said] = {
         (found.verdict, found.segment) for found in (outcome(protocol, each) for each in fates)
     }
+    # What another host gets.
+    said.add((Verdict.INTERCEPTED, Segment.PATH))
     lossy = {segment for verdict, segment in said if verdict is Verdict.FILTERED}
     return said | set(product({Verdict.DEGRADED}, lossy))
 
@@ -44,11 +46,13 @@ def test_every_verdict_at_every_segment_is_some_scenarios_doing(protocol: Protoc
 def test_what_can_be_said_is_what_the_design_has() -> None:
     """
     Only TCP has answers: they can be lost at three more segments, refused by a kernel, or somebody else's.
+    Datagrams are somebody else's where another host gets them.
     """
     there = {Segment.SOURCE_EGRESS, Segment.PATH, Segment.DESTINATION_INGRESS}
     lost = {Verdict.FILTERED, Verdict.REJECTED, Verdict.UNREACHABLE, Verdict.DEGRADED}
 
-    assert {(Verdict.OPEN, None), *product(lost, there)} == _can_be_said(Protocol.UDP)
+    got_by_another = Verdict.INTERCEPTED, Segment.PATH
+    assert {(Verdict.OPEN, None), got_by_another, *product(lost, there)} == _can_be_said(Protocol.UDP)
     assert _can_be_said(Protocol.UDP) == _can_be_said(Protocol.IPIP)
     assert {
         (Verdict.OPEN, None),
