@@ -12,12 +12,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-FILES: Final = ("netstat", "snmp", "snmp6", "xfrm_stat", "stat/nf_conntrack")
-
-CHECKSUM_FILES: Final = ("snmp", "snmp6")
-WRONG_CHECKSUMS: Final = ("Udp.InCsumErrors", "Udp6InCsumErrors")
-"""A raw socket gets a datagram before anybody has looked at its checksum: only these tell."""
-
 ARRIVING: Final[Mapping[str, str]] = MappingProxyType(
     {
         "TcpExt.TCPMD5NotFound": "the program wants TCP MD5 signatures (RFC 2385)",

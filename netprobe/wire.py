@@ -236,14 +236,8 @@ class Tracked(msgspec.Struct):
     found: list[Number]
 
 
-class AskCounters(msgspec.Struct):
-    """Tell what the kernel counts in these files of /proc/net."""
-
-    files: list[str]
-
-
 class Counters(msgspec.Struct):
-    """Those that are above zero, by name."""
+    """What the kernel counts of packets, by name, as far as it is above zero."""
 
     counters: dict[str, Count]
 

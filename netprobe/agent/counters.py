@@ -2,24 +2,21 @@
 
 import contextlib
 
-from netprobe.agent import wire
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 
-def counters(request: "dict[str, object]") -> "dict[str, object]":
+def counters() -> "dict[str, object]":
     """
-    The counters of `files` that are above zero, by name: `TcpExt.ListenDrops`, `nf_conntrack.drop`.
+    All counters that are above zero, by name: `TcpExt.ListenDrops`, `nf_conntrack.drop`.
 
     A file that this kernel does not have has none. (Some are settings: `Tcp.MaxConn` is -1.)
     """
     found: dict[str, int] = {}
-    for each in wire.items(request.get("files"), "files"):
-        name = wire.one_of(each, "files", tuple(_READERS))
+    for name, read in _READERS.items():
         with contextlib.suppress(FileNotFoundError), open("/proc/self/net/" + name) as lines:
-            for key, number in _READERS[name](lines):
+            for key, number in read(lines):
                 if number > 0:
                     found[key] = found.get(key, 0) + number
     return {"counters": found}

@@ -54,7 +54,7 @@ class Agent:
             "fire": self._fire,
             "connect": self._connect,
             "conntrack": lambda request, reply: reply(self._entries.conntrack(request)),
-            "counters": lambda request, reply: reply(counters.counters(request)),
+            "counters": lambda _request, reply: reply(counters.counters()),
             "collect": self._collect,
             "bye": self._bye,
         }

@@ -62,7 +62,6 @@ async def _probe(there: Deployment, told: Progress) -> None:
     rounds = Rounds(field, muster, volleys, state, told)
     refusals = Refusals(field, volleys, rounds, told)
     kernels = Kernels(crew, field, rounds, volleys, told)
-    await kernels.look()
     await rounds.one_way()
     await refusals.ask_ahead()
     await rounds.other_way()

@@ -16,14 +16,14 @@ from typing import Final, NamedTuple
 import trio
 
 from netprobe import wire
-from netprobe.attempts import ARRIVALS_MASK, COUNTED
+from netprobe.attempts import COUNTED
 from netprobe.coordinator.crew import Crew
 from netprobe.coordinator.field import Field
 from netprobe.coordinator.progress import Progress
 from netprobe.coordinator.rounds import Rounds
 from netprobe.coordinator.volleys import ANSWER_TIMEOUT_S, Volleys
-from netprobe.counters import CHECKSUM_FILES, FILES, WRONG_CHECKSUMS, growth
-from netprobe.model import Flow, Protocol, Segment
+from netprobe.counters import growth
+from netprobe.model import Flow, Segment
 from netprobe.observations import Discard
 
 _PATIENCE_S: Final = 5.0
@@ -53,21 +53,16 @@ class Kernels:
         self._rounds = rounds
         self._volleys = volleys
         self._told = told
-        self._checksums: dict[str, dict[str, int]] = {}
         self._discards: list[tuple[Flow, Discard]] = []
 
-    async def look(self) -> None:
-        """Note how many wrong checksums there were before the first packet."""
-        self._checksums = await self._read(self._crew.names, CHECKSUM_FILES)
-
-    async def _read(self, names: Iterable[str], files: Sequence[str]) -> dict[str, dict[str, int]]:
-        requests = dict.fromkeys(names, wire.AskCounters(files=list(files)))
+    async def _read(self, names: Iterable[str]) -> dict[str, dict[str, int]]:
+        requests = dict.fromkeys(names, wire.Nothing())
         answers = await self._crew.ask("counters", requests, wire.Counters, ANSWER_TIMEOUT_S)
         return {name: answer.counters for name, answer in answers.items()}
 
     async def ask(self) -> None:
         """Find out which counter, if any, tells of each flow that was lost inside a host without a word."""
-        suspects = await self._suspects()
+        suspects = self._suspects()
         flows = [flow for theirs in suspects.values() for flow in theirs]
         if not flows:
             return
@@ -85,7 +80,7 @@ class Kernels:
         for flow, discard in self._discards:
             self._field.seen.discarded(flow, discard)
 
-    async def _suspects(self) -> dict[str, list[Flow]]:
+    def _suspects(self) -> dict[str, list[Flow]]:
         """By host, the flows that were lost there, alike ones beside each other."""
         found: dict[str, list[Flow]] = defaultdict(list)
         for flow in self._field.missing(self._field.flows, COUNTED):
@@ -94,35 +89,16 @@ class Kernels:
                     found[flow.dst].append(flow)
                 case Segment.SOURCE_INGRESS:
                     found[flow.src].append(flow)
-        for host in await self._miscalculating():
-            found[host] += [
-                flow
-                for flow in self._field.testable(self._field.ending_at[host])
-                # What a host would make of a pod's packet as if it were its own is no matter.
-                if flow.dst == host
-                and flow.protocol is Protocol.UDP
-                and not flow.forwarded
-                and self._field.seen.passed(flow, ARRIVALS_MASK)
-            ]
         for flows in found.values():
             flows.sort(key=lambda flow: (flow.protocol, flow.port or 0, flow.family.value, flow.src))
-        return {host: flows for host, flows in found.items() if flows}
-
-    async def _miscalculating(self) -> list[str]:
-        """The hosts that have got datagrams with a wrong checksum since the run began."""
-        now = await self._read(self._checksums, CHECKSUM_FILES)
-        return [
-            host
-            for host, counters in now.items()
-            if any(counters.get(name, 0) > self._checksums[host].get(name, 0) for name in WRONG_CHECKSUMS)
-        ]
+        return found
 
     async def _answers(self, turn: dict[str, _Question]) -> dict[str, dict[str, int]]:
         """By how much the counters of each host grew while its question was asked."""
-        before = await self._read(turn, FILES)
+        before = await self._read(turn)
         flows = [flow for question in turn.values() for flow in question.flows]
         await self._rounds.repeat(flows, COUNTED)
-        after = await self._read(before, FILES)
+        after = await self._read(before)
         return {host: growth(before[host], counters) for host, counters in after.items()}
 
     def _judged(self, host: str, question: _Question, grown: dict[str, int]) -> list[_Question]:
