@@ -196,7 +196,16 @@ def _loss(found: Trace, src: str, dst: str) -> str:
         return f"{seen}, not seen any further; {_nothing_to_compare(found)}"
     at = f"{dst} (hop {there.ttl})" if there.reply is Reply.ARRIVED else f"hop {there.ttl} ({there.by})"
     untold = _untold(found.last_ttl + 1, there.ttl - 1)
-    return f"{seen}, not at {at}, where {label(found.reference.flow)} is{untold}"
+    unless = "" if there.reply is Reply.ARRIVED else _unless_mute(found.flow, found.reference.flow)
+    return f"{seen}, not at {at}, where {label(found.reference.flow)} is{unless}{untold}"
+
+
+def _unless_mute(flow: Flow, other: Flow) -> str:
+    """A router that speaks of one protocol may have no word for another, and pass it on all the same."""
+    if flow.protocol is other.protocol:
+        return ""
+    protocol = "IP protocol 4" if flow.protocol is Protocol.IPIP else flow.protocol.label.upper()
+    return f", unless that one never speaks of {protocol}"
 
 
 def _circle(found: Trace) -> str:

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from netprobe.attempts import OUTPUT_MASK
-from netprobe.counters import ARRIVING
+from netprobe.counters import BEHIND_SOCKETS
 from netprobe.model import Flow, Protocol, Refusal
 from netprobe.template import ATTEMPT_BITS, Kind
 
@@ -208,7 +208,7 @@ class Observations:
         """
         number = flow.number
         self.discards[number] = discard
-        if discard.host == flow.dst and discard.counter in ARRIVING:
+        if discard.host == flow.dst and discard.counter in BEHIND_SOCKETS:
             at_socket = self.at(SOCKET, Kind.PROBE)
             self.at(INTERFACE, Kind.PROBE)[number] |= at_socket[number]
             at_socket[number] = 0

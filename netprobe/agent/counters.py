@@ -56,6 +56,5 @@ _READERS = {
     "netstat": _two_lines,
     "snmp": _two_lines,
     "snmp6": _one_line,
-    "xfrm_stat": _one_line,
     "stat/nf_conntrack": _conntrack,
 }

@@ -8,6 +8,7 @@ from typing import Final
 from netprobe import counters
 from netprobe.attempts import (
     ARRIVALS_MASK,
+    BURST,
     CONFIRM_MASK,
     FIRST,
     FRESH_MASK,
@@ -239,10 +240,13 @@ def _ends_notes(field: Field, flow: Flow) -> Iterable[str]:
     for address in (flow.src_address, flow.dst_address):
         for name in field.claimants.get(address, ()):
             yield f"{name} has the address {address} as well"
-    where = field.lost_at(flow) if any(field.xdp.values()) else None
+    where = field.lost_at(flow) if field.xdp else None
     host = {Segment.PATH: flow.dst, Segment.RETURN_PATH: flow.src}.get(where) if where else None
-    if host and field.xdp.get(host):
+    if host in field.xdp:
         yield f"{host} has an XDP program at {' and '.join(field.xdp[host])}, which comes before any tap"
+    if flow.number in field.insisted and field.seen.passed(flow, BURST.mask):
+        times = field.insisted[flow.number]
+        yield f"each packet of the burst was sent {times} times: fewer pass than it seems"
     for whose, kinds in _DAMAGED.items():
         if any(field.seen.at(DAMAGED, kind)[flow.number] for kind in kinds):
             yield f"{whose} with a wrong checksum"

@@ -15,15 +15,17 @@ from typing import Final
 import trio
 
 from netprobe.attempts import ARRIVALS_MASK, BURST, Attempts
-from netprobe.coordinator.field import Field
+from netprobe.coordinator.field import KERNEL, LINK, Field
 from netprobe.coordinator.progress import Progress
-from netprobe.coordinator.volleys import KERNEL, LINK, Volley, Volleys
-from netprobe.model import Flow
+from netprobe.coordinator.volleys import Volley, Volleys
+from netprobe.model import Flow, Segment
 
 _BURSTS: Final = 12
 """With what came before, of a way that loses nine of ten one flow in ten million is lost whole."""
 _MOST_PACKETS: Final = 4000
 """Of a source; where more flows are in doubt, each gets fewer."""
+_MOST_ALONE: Final = 1000
+"""The same, of flows beside which nothing passes."""
 _FEW: Final = 4
 """Of so many packets at most one passes a limit that is worth waiting for."""
 _PERIOD_S: Final = 1.1
@@ -45,21 +47,40 @@ class Doubts:
         self._told = told
         self._patience_s = _PATIENCE_S
 
-    async def resolve(self, flows: Sequence[Flow], too_late: Sequence[Flow] = ()) -> None:
+    async def insist(self, flows: Sequence[Flow]) -> None:
         """
-        Of flows that may lose packets for the same reason, ask those again that have lost all.
+        Ask flows again that have lost all, and beside which nothing passes that would raise a doubt.
+
+        Where they are few: many are no accident. What does not leave its host has no neighbour there, or a
+        filter at the interface: a queue that fills up, and no chance.
+        """
+        busiest = max(Counter(flow.src for flow in flows).values(), default=0)
+        if busiest * BURST.total <= _MOST_ALONE:
+            outside = [
+                flow for flow in self._lost(flows) if self._field.lost_at(flow) is not Segment.SOURCE_EGRESS
+            ]
+            await self._burst(outside, _MOST_ALONE)
+
+    async def _burst(self, flows: Sequence[Flow], most: int) -> None:
+        """As many packets more as chance takes, or `most` of any source."""
+        if flows:
+            busiest = max(Counter(flow.src for flow in flows).values())
+            bursts = max(1, min(_BURSTS, most // (busiest * BURST.total)))
+            self._field.insisted.update(dict.fromkeys((flow.number for flow in flows), bursts + 1))
+            await self._ask(flows, BURST, times=bursts)
+
+    async def resolve(self, flows: Sequence[Flow], too_late: Sequence[Flow] = ()) -> list[Flow]:
+        """
+        Of flows that may lose packets for the same reason, ask those again that have lost all: those asked.
 
         Those that are `too_late` to be asked cannot be told from them.
         """
         doubtful = self._lost(flows)
-        if not doubtful:
-            return
-        busiest = max(Counter(flow.src for flow in doubtful).values())
-        bursts = max(1, min(_BURSTS, _MOST_PACKETS // (busiest * BURST.total)))
-        await self._ask(doubtful, BURST, times=bursts)
+        await self._burst(doubtful, _MOST_PACKETS)
         starving = self._lost(doubtful)
         if starving and self._are_limited(flows) and await self._one_by_one(starving):
             self._field.starving.update(flow.number for flow in self._lost(too_late))
+        return doubtful
 
     def _lost(self, flows: Sequence[Flow]) -> list[Flow]:
         """Those of which no packet passed, and nobody said anything."""
@@ -82,9 +103,10 @@ class Doubts:
         self, flows: Sequence[Flow], attempts: Attempts, *, times: int = 1, after_s: float = 0
     ) -> None:
         """The same packets again, so many times."""
-        shared = [flow for flow in flows if self._field.shares_conntrack(flow)]
-        direct = [flow for flow in flows if not self._field.shares_conntrack(flow)]
-        volleys = [Volley(direct, attempts, KERNEL), Volley(shared, attempts, LINK)]
+        volleys = [
+            Volley([flow for flow in flows if self._field.way(flow) == way], attempts, way)
+            for way in (KERNEL, LINK)
+        ]
         await self._volleys.fire(volleys * times, after_s=after_s)
         await self._volleys.settle(flows, attempts.mask)
 

@@ -31,6 +31,10 @@ from netprobe.verdict import outcome
 _TRANSPORT_AT: Final = {Family.IPV4: 20, Family.IPV6: 40}
 
 
+LINK, KERNEL = "link", "kernel"
+"""The ways out of a host: below its netfilter, or through it."""
+
+
 class Craft(Symbol):
     """Which packet of a flow: its probe, the probe from an open source port, or what takes the probe back."""
 
@@ -93,8 +97,9 @@ class Field:
     probed address although it is another's, `xdp` the interfaces of hosts that have an XDP program. `before`
     are, by host, the flows whose conntrack tuple had an entry there before the run. `overflowed` counts the
     packets that each host's taps had no room for. `unasked` are silent flows that were too many to be asked
-    again slowly. Of flows that others like them showed a limit for, `limited` did not pass alone either, and
-    `starving` were too many to be asked alone.
+    again slowly, `insisted` how often each packet of a flow's burst was sent where that was more than once.
+    Of flows that others like them showed a limit for, `limited` did not pass alone either, and `starving`
+    were too many to be asked alone.
     """
 
     def __init__(self, inventory: Inventory, settings: Settings, flows: Sequence[Flow] | None = None) -> None:
@@ -120,6 +125,7 @@ class Field:
         self.before: dict[str, set[int]] = {host.name: set() for host in inventory.hosts}
         self.overflowed: dict[str, int] = dict.fromkeys(self.order, 0)
         self.unasked: set[int] = set()
+        self.insisted: dict[int, int] = {}
         self.limited: set[int] = set()
         self.starving: set[int] = set()
         self.packets = 0
@@ -152,6 +158,10 @@ class Field:
     def is_injected(self, flow: Flow) -> bool:
         """Whether the packets whose arrival counts enter below the source's netfilter."""
         return flow.forwarded or self.shares_conntrack(flow)
+
+    def way(self, flow: Flow) -> str:
+        """The way out for the packets whose arrival counts."""
+        return LINK if self.is_injected(flow) else KERNEL
 
     def shares_conntrack(self, flow: Flow) -> bool:
         """Whether the flow and its opposite are one conntrack entry."""

@@ -26,11 +26,11 @@ import trio
 from netprobe import plan, wire
 from netprobe.attempts import Attempts
 from netprobe.coordinator.deployment import Deployment, deployed
-from netprobe.coordinator.field import Craft
+from netprobe.coordinator.field import KERNEL, Craft
 from netprobe.coordinator.parallel import Parallel
 from netprobe.coordinator.progress import Progress, Silent
 from netprobe.coordinator.tracks import Pair, Track, Tracks
-from netprobe.coordinator.volleys import KERNEL, LINK, SPOKEN_RATE, Volley
+from netprobe.coordinator.volleys import SPOKEN_RATE, Volley
 from netprobe.model import (
     Family,
     Flow,
@@ -55,6 +55,8 @@ _VOLLEYS: Final = _SEARCHES + 4
 
 _LOOK_S: Final = 0.02
 _CUT_TRIES, _CUT_CONTROLS = 8, 2
+_BYTES_A_SECOND: Final = 12.5e6
+"""Of a host at most: 100 Mbit/s. Only packets of more than 2,500 bytes are slowed down by it."""
 _TIMES_ASKED: Final = 2
 _PAUSE_S: Final = 0.35
 """Between two times that a router is asked why: many have two errors a second (RFC 1812 §4.3.2.8)."""
@@ -175,8 +177,7 @@ class _Measurement:
         groups: dict[tuple[int, str, Shape], list[Flow]] = defaultdict(list)
         for track, sizes in asked.items():
             flow = self.tracks.copy(track, number)
-            # What shares a conntrack entry with its opposite must make none at the source (design trap 2).
-            way = LINK if self._field.shares_conntrack(flow) else KERNEL
+            way = self._field.way(flow)
             for place, size in enumerate(sizes, start=first):
                 groups[place, way, track.shape(size, may_be_cut=may_be_cut)].append(flow)
             self.tracks.sent(flow, sizes)
@@ -184,13 +185,14 @@ class _Measurement:
             for flow in {(flow.probe, flow.family): flow for flow in flows}.values():
                 self._field.templates.packet(flow, Craft.PROBE, shape)
         await self._muster.teach()
+        largest = max((shape.size for _place, _way, shape in groups), default=0)
         await self._volleys.fire(
             [
                 Volley(flows, Attempts(place, 1), way, same_port, shape=shape)
                 for (place, way, shape), flows in sorted(groups.items(), key=lambda item: item[0][:2])
             ],
             after_s=after_s,
-            most_a_second=most_a_second or math.inf,
+            most_a_second=min(most_a_second or math.inf, _BYTES_A_SECOND / max(1, largest)),
         )
 
     async def _of_ports(self, number: int, asked: Mapping[Track, list[int]], same_port: int) -> None:

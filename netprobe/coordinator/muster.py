@@ -34,6 +34,7 @@ class Muster:
         self._facts: dict[str, wire.Facts] = {}
         self._middle = 0.0
         self.watching = False
+        self._taught = 0
 
     async def facts(self) -> None:
         """Ask each host about itself, and exclude the flows that it cannot take part in."""
@@ -45,7 +46,8 @@ class Muster:
             self._check_privileges(name, facts)
             self._check_addresses(name, facts)
             self._note_claims(name, facts)
-            self._field.xdp[name] = facts.xdp
+            if programs := _with_xdp(facts):
+                self._field.xdp[name] = programs
             if not facts.alone:
                 reason = f"another netprobe run is at work on {name}, or it is listed twice: wait or correct"
                 self._field.exclude(self._field.ending_at[name], reason)
@@ -162,7 +164,8 @@ class Muster:
 
     async def teach(self) -> None:
         """Let all hosts know the templates that were crafted since they last heard of them."""
-        await self._arm(self._present(), [])
+        if len(self._field.templates.all) > self._taught:
+            await self._arm(self._present(), [])
 
     async def _arm(self, names: Iterable[str], taps: list[wire.Tap]) -> None:
         field = self._field
@@ -173,6 +176,7 @@ class Muster:
             taps=taps,
             templates=field.templates.all,
         )
+        self._taught = len(request.templates)
         await self._crew.ask("arm", dict.fromkeys(names, request), wire.Armed, ANSWER_TIMEOUT_S)
 
     def _sights(self) -> list[Sight]:
@@ -287,6 +291,12 @@ def _interfaces(facts: wire.Facts, probed: Collection[IPv4Address | IPv6Address]
         for name, mtu, kind in facts.links
         if name in found
     )
+
+
+def _with_xdp(facts: wire.Facts) -> list[str]:
+    """The interfaces with an XDP program that packets from outside come by: not those of workloads."""
+    own = {interface for interface, _address, _length in facts.addresses}
+    return [name for name, _mtu, kind in facts.links if name in facts.xdp and (kind != "veth" or name in own)]
 
 
 def _capabilities(mask: int) -> tuple[str, ...]:

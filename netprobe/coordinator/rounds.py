@@ -31,11 +31,11 @@ from netprobe.attempts import (
     Attempts,
 )
 from netprobe.coordinator.doubts import Doubts
-from netprobe.coordinator.field import Craft, Field
+from netprobe.coordinator.field import KERNEL, LINK, Craft, Field
 from netprobe.coordinator.muster import Muster
 from netprobe.coordinator.progress import Progress
 from netprobe.coordinator.state import State
-from netprobe.coordinator.volleys import KERNEL, LINK, SPOKEN_RATE, Volley, Volleys
+from netprobe.coordinator.volleys import SPOKEN_RATE, Volley, Volleys
 from netprobe.model import Flow, Protocol
 
 _MAX_BURST_PACKETS: Final = 4000
@@ -130,12 +130,15 @@ class Rounds:
         )
         await self._volleys.settle(flows, attempts.mask)
 
-    async def repeat(self, flows: Sequence[Flow], attempts: Attempts) -> None:
-        """Fire attempts that may have been made before, and wait until nothing of them can be on its way."""
-        sent, injected = self._by_way(flows)
-        await self._volleys.fire([Volley(injected, attempts, LINK), Volley(sent, attempts, KERNEL)])
-        ends = {name for flow in flows for name in (flow.src, flow.dst)}
-        await self._volleys.listen(ends, self._volleys.patience_s(flows))
+    async def repeat(self, times: Sequence[Sequence[Flow]], attempts: Attempts, within_s: float) -> None:
+        """Fire attempts that may have been made before, each time of some flows, and let them come."""
+        volleys = []
+        for flows in times:
+            sent, injected = self._by_way(flows)
+            volleys += [Volley(injected, attempts, LINK), Volley(sent, attempts, KERNEL)]
+        await self._volleys.fire(volleys)
+        ends = {name for flows in times for flow in flows for name in (flow.src, flow.dst)}
+        await self._volleys.listen(ends, within_s)
 
     async def _confirm(self, flows: Sequence[Flow]) -> None:
         """A burst for every miss, and for what may share its cause; then the pattern of those that vary."""
@@ -157,6 +160,8 @@ class Rounds:
             await self._burst(suspects)
         await self._vary(related)
         await self._doubts.resolve(related)
+        beside = {flow.number for flow in related}
+        await self._doubts.insist([flow for flow in missing if flow.number not in beside])
         await self.withdraw([*missing, *suspects])
 
     async def withdraw(self, flows: Sequence[Flow]) -> None:
@@ -199,8 +204,8 @@ class Rounds:
         if suspects:
             await self._burst(suspects)
         await self._vary([flow for flow in (*lossy, *suspects) if not self._made(flow, PATTERN)])
-        await self._doubts.resolve(*self._split(self._related([*direct, *shared], lossy)))
-        await self.withdraw([*flows, *suspects])
+        asked = await self._doubts.resolve(*self._split(self._related([*direct, *shared], lossy)))
+        await self.withdraw([*flows, *suspects, *asked])
 
     async def _vary(self, flows: Sequence[Flow]) -> None:
         """

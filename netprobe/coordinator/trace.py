@@ -21,9 +21,9 @@ from netprobe import hops
 from netprobe.attempts import ALL_OF_A_PORT, HOPS, HOPS_AGAIN, Attempts
 from netprobe.coordinator import now, run
 from netprobe.coordinator.deployment import Deployment, deployed
-from netprobe.coordinator.field import Craft
+from netprobe.coordinator.field import KERNEL, LINK, Craft
 from netprobe.coordinator.progress import Progress, Silent
-from netprobe.coordinator.volleys import KERNEL, LINK, SPOKEN_RATE, Volley
+from netprobe.coordinator.volleys import SPOKEN_RATE, Volley
 from netprobe.diagnosis import diagnose
 from netprobe.model import Family, Flow, Hop, Inventory, Reply, Run, Segment, Settings, Trace, Verdict
 from netprobe.modes import needed_cells, required_flows
@@ -283,7 +283,7 @@ class _Tracer:
         """Flows by their ways out: those that share a conntrack entry with their opposite leave no trace."""
         ways: dict[str, list[Flow]] = {KERNEL: [], LINK: []}
         for flow in flows:
-            ways[LINK if self._there.field.shares_conntrack(flow) else KERNEL].append(flow)
+            ways[self._there.field.way(flow)].append(flow)
         return [(way, theirs) for way, theirs in ways.items() if theirs]
 
     async def _withdraw(self) -> None:

@@ -17,12 +17,9 @@ import trio
 from netprobe import icmp, wire
 from netprobe.attempts import SOURCE_PORTS, Attempts
 from netprobe.coordinator.crew import Crew
-from netprobe.coordinator.field import Craft, Field
+from netprobe.coordinator.field import LINK, Craft, Field
 from netprobe.model import Family, Flow, Protocol, Refusal
 from netprobe.template import AS_USUAL, Shape
-
-LINK, KERNEL = "link", "kernel"
-"""The ways out of a host: below its netfilter, or through it."""
 
 ANSWER_TIMEOUT_S: Final = 10.0
 """For an agent to answer what it can answer at once; a loaded host is slow, a hung one is lost."""

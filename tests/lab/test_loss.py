@@ -194,6 +194,31 @@ def test_what_takes_a_probe_back_is_no_probe() -> None:
     assert () == cell.evidence.refusals
 
 
+ALONE: Final = """
+name: three pairs of hosts that lose nine of ten packets, and nothing else does
+hosts: [a, b, c, d, e, f]
+families: [ipv4]
+faults:
+  - on: router
+    nft:
+      - ip saddr $a ip daddr $b ip protocol 4 numgen random mod 10 != 0 drop
+      - ip saddr $c ip daddr $d ip protocol 4 numgen random mod 10 != 0 drop
+      - ip saddr $e ip daddr $f ip protocol 4 numgen random mod 10 != 0 drop
+"""
+
+
+def test_a_flow_that_alone_loses_nine_of_ten_is_degraded() -> None:
+    """
+    Twenty packets would all be lost in one of eight runs; a hundred and twenty more are not.
+    """
+    with Lab(describe(ALONE)) as lab:
+        cells = [cell for _ in range(3) for cell in probe(lab, "ipip").cells]
+
+    for cell in cells:
+        is_lossy = (cell.flow.src, cell.flow.dst) in {("a", "b"), ("c", "d"), ("e", "f")}
+        assert (Verdict.DEGRADED if is_lossy else Verdict.OPEN) is cell.judgement.verdict, evidence(cell)
+
+
 PORTS: Final = """
 name: of two links, of which the source port chooses one, one is dead
 hosts: [a, b]

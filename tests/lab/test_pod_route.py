@@ -21,6 +21,17 @@ from netprobe.modes import evaluate, exit_status
 from netprobe.plan import Settings
 from tests.lab.probing import Held, held, only, probe
 
+BESIDE_LOSSES: Final = """
+name: a router that drops packets of pods, and half of the VXLAN, and a host that masquerades its pods
+hosts: [a, b]
+families: [ipv4]
+pod_cidr: [10.244.0.0/16]
+faults:
+  - {on: router, hook: prerouting, nft: 'iifname "a" ip saddr 10.244.0.0/16 drop'}
+  - {on: router, nft: 'iifname "a" udp dport 4789 numgen random mod 2 0 drop'}
+  - {on: a, type: nat, hook: postrouting, nft: ip saddr 10.244.0.0/16 ip daddr != 10.244.0.0/16 masquerade}
+"""
+
 pytestmark = pytest.mark.lab
 
 TWO: Final = """
@@ -132,3 +143,16 @@ def test_an_agent_that_may_not_resolve_neighbours_sends_no_packets_of_pods(lab: 
     assert {("pod-route", Verdict.UNTESTED, reason), ("vxlan", Verdict.OPEN, "")} == {
         (cell.flow.probe, cell.judgement.verdict, cell.judgement.detail) for cell in run.cells
     }
+
+
+def test_a_doubt_does_not_send_a_pods_packet_through_the_hosts_own_firewall() -> None:
+    """
+    Its address would be translated there, as that of the host's own pods, and come through.
+    """
+    with Lab(describe(BESIDE_LOSSES)) as lab:
+        found = held(probe(lab, "vxlan", "pod-route"))
+        entries = lab.run("a", ["cat", "/proc/net/nf_conntrack"]).stdout
+
+    assert Held(Verdict.DEGRADED, Segment.PATH) == found["a -> b vxlan:4789/ipv4"]
+    assert Held(Verdict.FILTERED, Segment.PATH) == found["a -> b pod-route:9/ipv4"]
+    assert f"src=10.244.255.254 dst={lab.hosts['b'].address(Family.IPV4)} " not in entries
