@@ -69,6 +69,7 @@ async def _probe(there: Deployment, told: Progress) -> None:
         sessions = Sessions(crew, field, volleys, muster, told)
         await rounds.look_closer(await sessions.hold())
     await refusals.ask_again()
+    await rounds.look_again()
     if muster.watching:
         # What came late, after its volley had been waited for, is evidence as well.
         await volleys.listen(crew.names, 0)

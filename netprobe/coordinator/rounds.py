@@ -153,16 +153,33 @@ class Rounds:
         await self._volleys.fire([Volley(fresh, FRESH_PORT_WATCHED, LINK, craft=Craft.FRESH_PORT)])
         await self._burst(missing)
         lossy = [flow for flow in missing if self._passed(flow, FIRST.mask | BURST.mask)]
+        beside = await self._look_beside(flows, lossy)
+        known = {flow.number for flow in beside}
+        silent = [flow for flow in missing if flow.number not in known]
+        await self._doubts.insist(silent)
+        if late := [flow for flow in silent if self._passed(flow, BURST.mask)]:
+            beside += await self._look_beside(flows, late)
+        await self.withdraw(list(dict.fromkeys([*missing, *beside])))
+
+    async def look_again(self) -> None:
+        """Look beside flows of which the first packet passed when they were asked slowly: a limit, maybe."""
+        flows, _shared = self._split(self._field.testable(self._field.flows))
+        late = [
+            flow
+            for flow in flows
+            if self._passed(flow, SLOW.mask) and not self._passed(flow, ARRIVALS_MASK & ~SLOW.mask)
+        ]
+        if late:
+            await self.withdraw(await self._look_beside(flows, late))
+
+    async def _look_beside(self, flows: Sequence[Flow], lossy: Sequence[Flow]) -> list[Flow]:
+        """Look at the flows that may lose packets for the same reason as lossy ones; which these are."""
         related = self._related(flows, lossy)
-        known = {flow.number for flow in missing}
-        suspects = [flow for flow in related if flow.number not in known]
-        if suspects:
-            await self._burst(suspects)
-        await self._vary(related)
+        if unconfirmed := [flow for flow in related if not self._made(flow, BURST)]:
+            await self._burst(unconfirmed)
+        await self._vary([flow for flow in related if not self._made(flow, PATTERN)])
         await self._doubts.resolve(related)
-        beside = {flow.number for flow in related}
-        await self._doubts.insist([flow for flow in missing if flow.number not in beside])
-        await self.withdraw([*missing, *suspects])
+        return related
 
     async def withdraw(self, flows: Sequence[Flow]) -> None:
         """Take back the SYNs whose answer got lost, before the destinations repeat it for a minute."""
