@@ -26,7 +26,7 @@ import trio
 from netprobe import plan, wire
 from netprobe.attempts import Attempts
 from netprobe.coordinator.deployment import Deployment, deployed
-from netprobe.coordinator.field import KERNEL, Craft
+from netprobe.coordinator.field import Craft
 from netprobe.coordinator.parallel import Parallel
 from netprobe.coordinator.progress import Progress, Silent
 from netprobe.coordinator.tracks import Pair, Track, Tracks
@@ -309,15 +309,10 @@ class _Measurement:
         self._look()
 
     async def _withdraw(self) -> None:
-        """Take back the SYNs whose answer got lost, before the destinations repeat it for a minute."""
-        half_open: dict[int, list[Flow]] = defaultdict(list)
+        """Take back what a volley of any search has left half open; one of so many sizes."""
+        copies: dict[int, list[Flow]] = defaultdict(list)
         for track in self.tracks.all:
             for copy, sizes in zip(self.tracks.copies(track), track.sizes, strict=True):
-                if self._field.seen.is_half_open(copy):
-                    half_open[len(sizes)].append(copy)
-        await self._volleys.fire(
-            [
-                Volley(flows, Attempts(0, count), KERNEL, craft=Craft.WITHDRAWAL)
-                for count, flows in half_open.items()
-            ]
-        )
+                copies[len(sizes)].append(copy)
+        for count, flows in copies.items():
+            await self._volleys.withdraw(flows, [(Attempts(0, count), 1)])

@@ -42,6 +42,9 @@ _MAX_BURST_PACKETS: Final = 4000
 _MIN_BURST: Final = 5
 _ROTATION: Final = 3
 
+_ROUNDS: Final = ((FIRST, 1), (BURST, 1), (PATTERN, SAME_PORT), (SLOW, 1), (COUNTED, 1))
+"""The attempts of all rounds, and how many of each have a source port in common."""
+
 
 class Rounds:
     """All volleys of a run, in their order."""
@@ -182,27 +185,8 @@ class Rounds:
         return related
 
     async def withdraw(self, flows: Sequence[Flow]) -> None:
-        """Take back the SYNs whose answer got lost, before the destinations repeat it for a minute."""
-        half_open = [flow for flow in flows if self._field.seen.is_half_open(flow)]
-        if half_open:
-            await self._volleys.fire(
-                [
-                    Volley(
-                        [flow for flow in half_open if self._made(flow, attempts)],
-                        attempts,
-                        KERNEL,
-                        same_port,
-                        Craft.WITHDRAWAL,
-                    )
-                    for attempts, same_port in (
-                        (FIRST, 1),
-                        (BURST, 1),
-                        (PATTERN, SAME_PORT),
-                        (SLOW, 1),
-                        (COUNTED, 1),
-                    )
-                ]
-            )
+        """Take back what any round has left half open."""
+        await self._volleys.withdraw(flows, _ROUNDS)
 
     def _made(self, flow: Flow, attempts: Attempts) -> int:
         return self._field.seen.sent[flow.number] & attempts.mask

@@ -21,7 +21,7 @@ from netprobe import hops
 from netprobe.attempts import ALL_OF_A_PORT, HOPS, HOPS_AGAIN, Attempts
 from netprobe.coordinator import now, run
 from netprobe.coordinator.deployment import Deployment, deployed
-from netprobe.coordinator.field import KERNEL, LINK, Craft
+from netprobe.coordinator.field import KERNEL, LINK
 from netprobe.coordinator.progress import Progress, Silent
 from netprobe.coordinator.volleys import SPOKEN_RATE, Volley
 from netprobe.diagnosis import diagnose
@@ -171,7 +171,9 @@ class _Tracer:
         await self._at_once()
         await self._again()
         await self._there.volleys.listen(self._there.crew.names, 0)
-        await self._withdraw()
+        most = max(self._asked.values(), default=0)
+        made = ((Attempts(numbers.first, most), ALL_OF_A_PORT) for numbers in (HOPS, HOPS_AGAIN))
+        await self._there.volleys.withdraw(self._flows, made)
 
     def result(self, flow: Flow) -> Trace:
         """The trace of a flow, as it is known by now."""
@@ -285,13 +287,3 @@ class _Tracer:
         for flow in flows:
             ways[self._there.field.way(flow)].append(flow)
         return [(way, theirs) for way, theirs in ways.items() if theirs]
-
-    async def _withdraw(self) -> None:
-        """Take back the SYNs whose answer got lost, before the destinations repeat it for a minute."""
-        half_open = [flow for flow in self._flows if self._there.field.seen.is_half_open(flow)]
-        if half_open:
-            most = max(self._asked[flow] for flow in half_open)
-            made = [Attempts(numbers.first, most) for numbers in (HOPS, HOPS_AGAIN)]
-            await self._there.volleys.fire(
-                [Volley(half_open, each, KERNEL, ALL_OF_A_PORT, Craft.WITHDRAWAL) for each in made]
-            )

@@ -17,7 +17,7 @@ import trio
 from netprobe import icmp, wire
 from netprobe.attempts import SOURCE_PORTS, Attempts
 from netprobe.coordinator.crew import Crew
-from netprobe.coordinator.field import LINK, Craft, Field
+from netprobe.coordinator.field import KERNEL, LINK, Craft, Field
 from netprobe.model import Family, Flow, Protocol, Refusal
 from netprobe.template import AS_USUAL, Shape
 
@@ -118,6 +118,28 @@ class Volleys:
         # Each source begins with the host after itself, so that no destination is hit by all of them at once.
         order, hosts = self._field.order, len(self._field.order)
         return sorted(flows, key=lambda flow: (order[flow.dst] - order[source]) % hosts)
+
+    async def withdraw(self, flows: Sequence[Flow], made: Iterable[tuple[Attempts, int]]) -> None:
+        """
+        Take back the SYNs whose answer got lost, before the destinations repeat it for a minute.
+
+        Of flows that were `made` these attempts, so many of them from one source port.
+        """
+        seen = self._field.seen
+        half_open = [flow for flow in flows if seen.is_half_open(flow)]
+        if half_open:
+            await self.fire(
+                [
+                    Volley(
+                        [flow for flow in half_open if seen.sent[flow.number] & attempts.mask],
+                        attempts,
+                        KERNEL,
+                        same_port,
+                        Craft.WITHDRAWAL,
+                    )
+                    for attempts, same_port in made
+                ]
+            )
 
     async def settle(self, flows: Sequence[Flow], attempts: int) -> None:
         """
