@@ -41,6 +41,7 @@ _MODULES: Final = (
     "counters",
     "facts",
     "ways",
+    "unfinished",
     "fire",
     "listeners",
     "connect",

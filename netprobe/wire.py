@@ -154,14 +154,15 @@ class Volley(msgspec.Struct):
     """
     Many packets by one way out (`kernel`, `link`): `attempts` are the first and their number, for each shot.
 
-    `shots` are (template, source, [(flow, destination), …]). `ports` are the lowest source port, how many
+    `shots` are (template, source, [(flow, destination), …], undo): what takes a packet back where the
+    conversation is cut off, the number of a template or None. `ports` are the lowest source port, how many
     there are, and how many successive attempts share one, in the way of `source_port`.
     """
 
     way: str
     attempts: tuple[int, int]
     ports: tuple[int, int, int]
-    shots: list[tuple[int, str, list[tuple[int, str]]]]
+    shots: list[tuple[int, str, list[tuple[int, str]], int | None]]
 
 
 class Fire(msgspec.Struct):

@@ -302,7 +302,7 @@ def test_coordinator_and_agent_count_source_ports_alike(
         "way": "kernel",
         "attempts": [0, 1],
         "ports": [first, span, same],
-        "shots": [[0, ADDRESSES[Family.IPV4][0], [[flow, ADDRESSES[Family.IPV4][1]]]]],
+        "shots": [[0, ADDRESSES[Family.IPV4][0], [[flow, ADDRESSES[Family.IPV4][1]]], None]],
     }
     volley = Volley(request, [on_an_agent(FIRED["vxlan-4789-ipv4"][2])])
     port = volley.source_port(attempt, volley.shots[0], nonce)

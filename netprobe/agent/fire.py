@@ -15,6 +15,7 @@ import time
 
 from netprobe.agent import netlink, pathmtu, wire
 from netprobe.agent.templates import ATTEMPT_BITS, Template
+from netprobe.agent.unfinished import Unfinished
 from netprobe.agent.ways import Neighbours, Ways
 
 TYPE_CHECKING = False
@@ -38,8 +39,17 @@ _MAX_FLOW = (1 << 32 - ATTEMPT_BITS) - 1
 class Shot:
     """What to send to whom: the packets of one flow in one volley."""
 
-    def __init__(self, template: Template, flow: int, source: bytes, destination: bytes, text: str) -> None:
+    def __init__(
+        self,
+        template: Template,
+        flow: int,
+        source: bytes,
+        destination: bytes,
+        text: str,
+        undo: "Template | None",
+    ) -> None:
         self.template = template
+        self.undo = undo
         self.flow = flow
         self.source = source
         self.addresses = source + destination
@@ -66,7 +76,7 @@ class Volley:
             raise wire.RequestError("volley.ports: they end at 65535")
         self.shots: list[Shot] = []
         for each in wire.items(request.get("shots"), "volley.shots"):
-            self.shots.extend(_shots(wire.items(each, "volley.shots", 3), templates))
+            self.shots.extend(_shots(wire.items(each, "volley.shots", 4), templates))
 
     def packets(self) -> "Iterator[tuple[Volley, int, Shot]]":
         """Every packet of the volley in its turn."""
@@ -85,13 +95,16 @@ def _shots(values: "list[object]", templates: "list[Template]") -> "Iterator[Sho
     source = wire.address(values[1], "shots.source")
     if not template.network or len(source) != (4 if template.version == 4 else 16):
         raise wire.RequestError("shots: a packet template, and a source address of its family")
+    undo = None if values[3] is None else wire.member(values[3], "shots.undo", templates)
+    if undo is not None and undo.version != template.version:
+        raise wire.RequestError("shots.undo: a packet template of the same family")
     for each in wire.items(values[2], "shots.targets"):
         flow, destination = wire.items(each, "shots.targets", 2)
         address = wire.address(destination, "shots.destination")
         if len(address) != len(source):
             raise wire.RequestError("shots: both addresses of one family")
         number = wire.integer(flow, "shots.flow", 0, _MAX_FLOW)
-        yield Shot(template, number, source, address, str(destination))
+        yield Shot(template, number, source, address, str(destination), undo)
 
 
 class Fire:
@@ -99,7 +112,7 @@ class Fire:
     Volleys, one after the other, at one rate.
 
     `done` is called with the answer when the last packet has left, `note` with each tag (without nonce);
-    `ways` tells the way out of the host.
+    `ways` tells the way out of the host; `unfinished` is told what is to be taken back.
     A packet that a full queue refused is tried again for a while; one that the kernel refused for good is
     reported with its errno by name. If the request is `timed`, each tag is reported with the time of its
     sending, in microseconds of the clock that packets are kept by.
@@ -114,6 +127,7 @@ class Fire:
         done: "Callable[[dict[str, object]], None]",
         note: "Callable[[int], None]",
         ways: Ways,
+        unfinished: Unfinished,
     ) -> None:
         self._loop = loop
         self._nonce = nonce
@@ -141,6 +155,7 @@ class Fire:
         self._volleys = iter(volleys)
         self._packets: Iterator[tuple[Volley, int, Shot]] = iter(())
         self._ways = ways
+        self._unfinished = unfinished
         self._links: dict[Selector, tuple[str, bytes]] = {}
         self._unreachable: dict[Selector, str] = {}
         self._errors: dict[str, dict[int, int]] = {}
@@ -263,6 +278,9 @@ class Fire:
                 self._raw[shot.source].sendmsg([data], [_pktinfo(pin, data[0] >> 4)], 0, (shot.text, 0))
             else:
                 self._raw[shot.source].sendto(data, (shot.text, 0))
+            if shot.undo is not None:
+                port = volley.source_port(attempt, shot, self._nonce)
+                self._unfinished.begin(number, shot.undo, shot.addresses, shot.text, port)
             return
         name = self._unreachable.get(selector)
         if name is not None:

@@ -16,6 +16,7 @@ from netprobe.agent.listeners import Listeners
 from netprobe.agent.loop import Loop
 from netprobe.agent.taps import Taps
 from netprobe.agent.templates import Template
+from netprobe.agent.unfinished import Unfinished
 from netprobe.agent.ways import Ways
 
 TYPE_CHECKING = False
@@ -46,6 +47,7 @@ class Agent:
         self._templates: list[Template] = []
         self._nonce = 0
         self._ways = Ways()
+        self._unfinished = Unfinished()
         self._heard = time.monotonic()
         self._verbs: dict[str, Callable[[dict[str, object], Callable[[dict[str, object]], None]], None]] = {
             "facts": lambda request, reply: reply(dict(facts.facts(request), alone=self._is_alone())),
@@ -69,7 +71,8 @@ class Agent:
         try:
             self._loop.run()
         finally:
-            # After a `bye` there are none.
+            # After a `bye` there is nothing of either.
+            self._unfinished.take_back(self._nonce, self._taps.answered)
             self._entries.forget(_IN_FLIGHT_S)
 
     def _is_alone(self) -> bool:
@@ -129,7 +132,16 @@ class Agent:
             wire.send({"id": number, "error": f"the agent failed: {error!r}"})
 
     def _fire(self, request: "dict[str, object]", reply: "Callable[[dict[str, object]], None]") -> None:
-        Fire(self._loop, self._templates, self._nonce, request, reply, self._taps.sent, self._ways)
+        Fire(
+            self._loop,
+            self._templates,
+            self._nonce,
+            request,
+            reply,
+            self._taps.sent,
+            self._ways,
+            self._unfinished,
+        )
 
     def _connect(self, request: "dict[str, object]", reply: "Callable[[dict[str, object]], None]") -> None:
         Connect(self._loop, self._templates, self._nonce, request, reply)
@@ -156,6 +168,7 @@ class Agent:
 
     def _bye(self, _request: "dict[str, object]", reply: "Callable[[dict[str, object]], None]") -> None:
         self._entries.forget()
+        self._unfinished.forget()
         reply({})
         self._loop.stop()
 

@@ -196,6 +196,8 @@ class Taps:
         self._sights: dict[int, list[Sight]] = {}
         self._buffer = bytearray(_SNAP_BYTES)
         self._waiting: list[Waiting] = []
+        self.answered: set[int] = set()
+        """The tags of all packets that were answered, as far as that came to a socket here."""
         self._seen = Sightings()
 
     def arm(self, request: "dict[str, object]") -> "dict[str, object]":
@@ -298,6 +300,8 @@ class Taps:
             seen.awaited += 1
         if kind != "probe":
             seen.back.setdefault(tag, now)
+            if tap.point == "socket":
+                self.answered.add(tag)
         source, _destination, ttl = ends
         seen.origins[kind, source, ttl, port].add(flow)
 

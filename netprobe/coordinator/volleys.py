@@ -102,16 +102,21 @@ class Volleys:
         return by_source
 
     def _shots(self, source: str, flows: Sequence[Flow], volley: Volley) -> wire.Volley:
-        targets: dict[tuple[int, str], list[tuple[int, str]]] = defaultdict(list)
+        targets: dict[tuple[int, str, int | None], list[tuple[int, str]]] = defaultdict(list)
+        templates = self._field.templates
         for flow in self._staggered(source, flows):
-            template = self._field.templates.packet(flow, volley.craft, volley.shape)
+            template = templates.packet(flow, volley.craft, volley.shape)
             if template is not None:
-                targets[template, flow.src_address].append((flow.number, flow.dst_address))
+                is_probe = volley.craft is not Craft.WITHDRAWAL
+                undo = templates.packet(flow, Craft.WITHDRAWAL) if is_probe else None
+                targets[template, flow.src_address, undo].append((flow.number, flow.dst_address))
         return wire.Volley(
             way=volley.way,
             attempts=volley.attempts,
             ports=(*SOURCE_PORTS, volley.same_port),
-            shots=[(template, address, theirs) for (template, address), theirs in targets.items()],
+            shots=[
+                (template, address, theirs, undo) for (template, address, undo), theirs in targets.items()
+            ],
         )
 
     def _staggered(self, source: str, flows: Iterable[Flow]) -> list[Flow]:

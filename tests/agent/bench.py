@@ -112,7 +112,7 @@ class Bench:
         """Packets from the first host to the second, or to an address."""
         source, target = (host.address(family) for host in list(self.lab.hosts.values())[:2])
         targets = [(flow, destination or target) for flow in flows]
-        shot = (self.template(probe, family), source, targets)
+        shot = (self.template(probe, family), source, targets, None)
         return wire.Volley(way=way, attempts=attempts, ports=(*SOURCE_PORTS, 1), shots=[shot])
 
     @staticmethod

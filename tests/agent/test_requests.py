@@ -183,7 +183,7 @@ REQUESTS: Final[dict[str, dict[str, Any]]] = {
                 "way": "kernel",
                 "attempts": [0, 2],
                 "ports": [*SOURCE_PORTS, 1],
-                "shots": [[0, "10.77.1.11", [[1, "10.77.2.11"]]]],
+                "shots": [[0, "10.77.1.11", [[1, "10.77.2.11"]], None]],
             }
         ],
     },
@@ -284,7 +284,19 @@ def _mistakes() -> Iterator[tuple[str, tuple[Any, ...], Any]]:
 def _words(verb: str) -> set[str]:
     """The names of the fields of a verb's request, and those by which errors call the items of its lists."""
     words = {key for path in _paths(REQUESTS[verb]) for key in path if isinstance(key, str)}
-    items = {"template", "sight", "tap", "volley", "protocol", "port", "address", "targets", "flow", "source"}
+    items = {
+        "template",
+        "sight",
+        "tap",
+        "volley",
+        "protocol",
+        "port",
+        "address",
+        "targets",
+        "flow",
+        "source",
+        "undo",
+    }
     return words | items | {"destination"}
 
 

@@ -205,6 +205,40 @@ def test_nothing_is_left_by_a_run_that_is_cut_off(
     site.check()
 
 
+UNANSWERED: Final = """
+name: a live service whose answers are lost on their way
+hosts: [n1, n2]
+families: [ipv4]
+faults: [{on: router, nft: ip saddr $n2 tcp sport 179 drop}]
+"""
+_SERVICE: Final = """
+import socket, sys
+held = socket.create_server((sys.argv[1], 179))
+print("ready", flush=True)
+held.accept()
+"""
+
+
+@pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda each: each.name)
+def test_no_connection_is_left_half_open_at_a_live_service(tmp_path: Path, blow: signal.Signals) -> None:
+    """By a run that is cut off when its SYNs are out, and no answer has come: its agents take them back."""
+    with Lab(describe(UNANSWERED)) as lab:
+        there = lab.hosts["n2"].address(Family.IPV4)
+        service = lab.popen("n2", [sys.executable, "-c", _SERVICE, there], stdout=subprocess.PIPE)
+        assert service.stdout is not None
+        assert service.stdout.readline() == "ready\n"
+        look = ["ss", "-Htn", "state", "syn-recv", "sport", "=", ":179"]
+        with Command(lab, tmp_path) as command:
+            # The interfaces are watched by then, and the burst goes out.
+            command.wait_for("confirming")
+            while not lab.run("n2", look).stdout:
+                assert command.process.poll() is None
+            command.process.send_signal(blow)
+            command.end()
+
+        assert "" == lab.run("n2", look).stdout
+
+
 class Canceller:
     """A progress that cancels its run when a phase begins."""
 
