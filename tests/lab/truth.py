@@ -227,6 +227,9 @@ class Model:
         answer = self._answer(handed)
         if self._leaves(answer, State.KNOWN, _BACK) or self._crosses(answer, State.KNOWN, _BACK):
             return Held(Verdict.FILTERED, Segment.PATH)
+        if self._net.local(to, handed) != handed:
+            # Its own rules lead the port to where nobody listens.
+            return Held(Verdict.REJECTED, Segment.PATH)
         is_service = self._net.serves(to, "tcp", flow.port, flow.family)
         if not is_service and registry()[flow.probe].between[1] not in self._net.hosts[to]:
             return Held(Verdict.REJECTED, Segment.PATH)
