@@ -232,7 +232,13 @@ class Observations:
         return through
 
     def answered_by_another(self, number: int) -> int:
-        """The attempts that came to the destination, and whose SYN-ACK was none of our own listener's."""
+        """
+        The attempts that came to the destination, and whose SYN-ACK was none of our own listener's.
+
+        Where those of our listener were seen to leave, what came back is theirs with a clamped segment size.
+        """
+        if self.at(LEFT, Kind.OURS)[number]:
+            return 0
         accepted = self.at(SOCKET, Kind.ACCEPT)[number] & ~self.at(SOCKET, Kind.OURS)[number]
         return accepted & self.at(SOCKET, Kind.PROBE)[number]
 

@@ -66,6 +66,7 @@ async def _probe(there: Deployment, told: Progress) -> None:
     await refusals.ask_ahead()
     await rounds.other_way()
     if field.settings.depth == "session":
+        await rounds.look_at_answers()
         sessions = Sessions(crew, field, volleys, muster, told)
         await rounds.look_closer(await sessions.hold())
     await refusals.ask_again()

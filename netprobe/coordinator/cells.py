@@ -45,7 +45,7 @@ _STARVING: Final = (
 
 _WHY_UNSENT: Final = {
     _NO_ROOM: "its queue is full, or a filter at its interface drops them (ENOBUFS)",
-    "ENOTSUP": "its routes depend on ports in a way that raw packets cannot follow",
+    "ENOTSUP": "its routes depend on protocols or ports in a way that raw packets cannot follow",
 }
 """What an errno says; ENOTSUP is the agent's own (netprobe/agent/ways.py)."""
 

@@ -8,8 +8,9 @@ more packets: many against chance, and then one at a time, a second apart, again
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Final
 
 import trio
@@ -34,8 +35,10 @@ _PATIENCE_S: Final = 15.0
 """How long flows are asked one by one: a run must end."""
 _ENOUGH: Final = 2
 """A flow that does not pass alone so often is not simply unlucky."""
-_IN_VAIN: Final = 3
+_IN_VAIN: Final = 6
 """So many flows that do not pass alone either, and none that does: there is no limit."""
+
+_AT_SOURCE: Final = (Segment.SOURCE_EGRESS, Segment.RETURN_PATH, Segment.SOURCE_INGRESS)
 
 
 class Doubts:
@@ -46,6 +49,7 @@ class Doubts:
         self._volleys = volleys
         self._told = told
         self._patience_s = _PATIENCE_S
+        self._limits: set[tuple[Segment | None, str]] = set()
 
     async def insist(self, flows: Sequence[Flow]) -> None:
         """
@@ -82,13 +86,27 @@ class Doubts:
             self._field.starving.update(flow.number for flow in self._lost(too_late))
         return doubtful
 
+    def conclude(self) -> None:
+        """Where a limit was found at work, silence of flows that were not asked alone says nothing."""
+        flows = self._lost(self._field.flows) if self._limits else []
+        self._field.starving.update(
+            flow.number
+            for flow in flows
+            if self._place(flow) in self._limits and flow.number not in self._field.limited
+        )
+
+    def _place(self, flow: Flow) -> tuple[Segment | None, str]:
+        """Where a flow is lost: the segment, and the host that it is at or in front of."""
+        where = self._field.lost_at(flow)
+        return where, flow.src if where in _AT_SOURCE else flow.dst
+
     def _lost(self, flows: Sequence[Flow]) -> list[Flow]:
         """Those of which no packet passed, and nobody said anything."""
         testable = self._field.testable(flows)
         return [flow for flow in testable if not self._passed(flow) and self._field.lost_at(flow) is not None]
 
     def _passed(self, flow: Flow) -> int:
-        return self._field.seen.passed(flow, ARRIVALS_MASK)
+        return self._field.seen.passed(flow, ARRIVALS_MASK & ~self._field.too_late(flow))
 
     def _are_limited(self, flows: Sequence[Flow]) -> bool:
         """Whether so little passes of some of them that there may be a limit."""
@@ -114,7 +132,9 @@ class Doubts:
         """Let each be the only one for a while, twice if need be; whether any passes then."""
         self._told.phase("waiting for a limit", len(flows))
         started = trio.current_time()
-        questions = [*flows, *flows]
+        places = {flow.number: self._place(flow) for flow in flows}
+        mixed = _mixed(flows)
+        questions = [*mixed, *mixed]
         in_vain: Counter[int] = Counter()
         is_limit = False
         for flow in questions:
@@ -123,7 +143,9 @@ class Doubts:
                 break
             if not self._passed(flow):
                 await self._ask([flow], Attempts(BURST.first, 1), after_s=_PERIOD_S)
-                is_limit |= self._passed(flow) != 0
+                if self._passed(flow):
+                    is_limit = True
+                    self._limits.add(places[flow.number])
                 in_vain[flow.number] += not self._passed(flow)
         self._patience_s = max(0.0, self._patience_s - (trio.current_time() - started))
         if is_limit:
@@ -131,3 +153,11 @@ class Doubts:
                 few = self._field.starving if in_vain[flow.number] < _ENOUGH else self._field.limited
                 few.add(flow.number)
         return is_limit
+
+
+def _mixed(flows: Sequence[Flow]) -> list[Flow]:
+    """The flows in another order: as long as there are others, no two of one kind behind each other."""
+    kinds: dict[tuple[object, ...], list[Flow]] = defaultdict(list)
+    for flow in flows:
+        kinds[flow.probe, flow.port, flow.family].append(flow)
+    return [flow for turn in zip_longest(*kinds.values()) for flow in turn if flow is not None]

@@ -172,8 +172,9 @@ class _Measurement:
         may_be_cut: bool = False,
         after_s: float = 0,
         most_a_second: float = 0,
+        begin: int = 0,
     ) -> None:
-        """Fire packets of these sizes, the attempts counted from `first`."""
+        """Fire packets of these sizes, the attempts counted from `first`, and `begin` with a later one."""
         groups: dict[tuple[int, str, Shape], list[Flow]] = defaultdict(list)
         for track, sizes in asked.items():
             flow = self.tracks.copy(track, number)
@@ -185,19 +186,27 @@ class _Measurement:
             for flow in {(flow.probe, flow.family): flow for flow in flows}.values():
                 self._field.templates.packet(flow, Craft.PROBE, shape)
         await self._muster.teach()
+
+        def in_turn(place: int, way: str) -> tuple[bool, int, str]:
+            return place < begin, place, way
+
         largest = max((shape.size for _place, _way, shape in groups), default=0)
         await self._volleys.fire(
             [
                 Volley(flows, Attempts(place, 1), way, same_port, shape=shape)
-                for (place, way, shape), flows in sorted(groups.items(), key=lambda item: item[0][:2])
+                for (place, way, shape), flows in sorted(
+                    groups.items(), key=lambda item: in_turn(*item[0][:2])
+                )
             ],
             after_s=after_s,
             most_a_second=min(most_a_second or math.inf, _BYTES_A_SECOND / max(1, largest)),
         )
 
-    async def _of_ports(self, number: int, asked: Mapping[Track, list[int]], same_port: int) -> None:
+    async def _of_ports(
+        self, number: int, asked: Mapping[Track, list[int]], same_port: int, begin: int
+    ) -> None:
         """A volley in which so many successive packets have one source port, and what comes of it."""
-        await self._fire(number, asked, same_port=same_port)
+        await self._fire(number, asked, same_port=same_port, begin=begin)
         await self._settle([self.tracks.copy(track, number) for track in asked])
 
     async def _settle(self, flows: Sequence[Flow]) -> None:
@@ -268,7 +277,9 @@ class _Measurement:
                 at_socket = self._field.seen.at(SOCKET, Kind.PROBE)
                 is_delivered = any(at_socket[copy.number] for copy in self.tracks.copies(track))
                 largest = track.top if track.search.refused is None else track.search.refused - 1
-                if track.narrowest or track.flow.protocol is Protocol.TCP:
+                # What another kind's limit does to fragments says nothing of the pair's.
+                sets_it = track.search.mtu == mtu and not track.narrowest
+                if not sets_it or track.flow.protocol is Protocol.TCP:
                     continue
                 if is_delivered and mtu < largest:
                     asked[track] = [mtu] * _CUT_CONTROLS + [largest] * _CUT_TRIES

@@ -174,6 +174,7 @@ class Rounds:
         ]
         if late:
             await self.withdraw(await self._look_beside(flows, late))
+        self._doubts.conclude()
 
     async def _look_beside(self, flows: Sequence[Flow], lossy: Sequence[Flow]) -> list[Flow]:
         """Look at the flows that may lose packets for the same reason as lossy ones; which these are."""
@@ -190,6 +191,20 @@ class Rounds:
 
     def _made(self, flow: Flow, attempts: Attempts) -> int:
         return self._field.seen.sent[flow.number] & attempts.mask
+
+    async def look_at_answers(self) -> None:
+        """See what leaves destinations whose answers come without the mark of our own listener there."""
+        flows = [
+            flow
+            for flow in self._field.testable(self._field.flows)
+            if (flow.dst_address, flow.port) in self._field.speeches
+            and self._field.seen.answered_by_another(flow.number)
+            and not self._made(flow, BURST)
+        ]
+        if flows:
+            await self._muster.arm_points()
+            await self._burst(flows)
+            await self.withdraw(flows)
 
     async def look_closer(self, flows: Sequence[Flow]) -> None:
         """A burst, and the pattern, for flows that came through with an effort, if that is news."""

@@ -218,6 +218,12 @@ class Tracks:
         came = at_interface[copy] if sees else self._field.seen.at(SOCKET, Kind.PROBE)[copy]
         return came & ~self._stripped(track, copy)
 
+    def forget(self, track: Track, number: int) -> None:
+        """Forget what came of a volley, before its attempts are sent again and looked at by themselves."""
+        copy = self.copy(track, number).number
+        for point in (INTERFACE, SOCKET):
+            self._field.seen.at(point, Kind.PROBE)[copy] = 0
+
     def _stripped(self, track: Track, copy: int) -> int:
         """The attempts whose SYN came without the data that it had left with."""
         sizes = self._sizes.get(copy, [])
@@ -276,7 +282,8 @@ class Tracks:
         if track.narrowest:
             return made(outcome=Outcome.MEASURED, mtu=track.narrowest[0])
         if search.mtu < search.floor < track.top:
-            reason = f"SYNs with data do not arrive at {flow.dst}, of whatever size: something drops them"
+            tried = self._tried(track)
+            reason = f"SYNs with data do not arrive at {flow.dst}, of {tried}: something drops them"
             return made(outcome=Outcome.UNTESTED, reason=reason)
         return made(outcome=Outcome.MEASURED, mtu=search.mtu)
 
@@ -284,7 +291,12 @@ class Tracks:
         errors = self._field.seen.errors.get(self.copy(track, 0).number)
         if errors:
             return f"{track.flow.src} could not send {track.flow.probe}: {next(iter(errors))}"
-        return f"{track.flow.probe} does not arrive, of whatever size"
+        return f"{track.flow.probe} does not arrive, of {self._tried(track)}"
+
+    def _tried(self, track: Track) -> str:
+        """The smallest and the largest size that were sent in vain."""
+        tried = {size for _number, sizes, _ in track.searched for size in sizes if size > track.search.low}
+        return " or ".join(str(size) for size in sorted({min(tried), max(tried)})) + " bytes"
 
     def _too_big(self, pair: Pair) -> Iterator[TooBig]:
         for (by, mtu), smallest in sorted(self._said.get(pair, {}).items(), key=lambda item: item[0][1]):

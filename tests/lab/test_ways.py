@@ -122,7 +122,7 @@ def test_what_cannot_be_sent_the_real_way_is_untested() -> None:
     cell = only(run.cells, "a -> b bgp:179/ipv4")
 
     assert Verdict.UNTESTED is cell.judgement.verdict
-    why = "a could not send: its routes depend on ports in a way that raw packets cannot follow"
+    why = "a could not send: its routes depend on protocols or ports in a way that raw packets cannot follow"
     assert why == cell.judgement.detail
     assert OPEN == Held.of(only(run.cells, "a -> b vxlan:4789/ipv4"))
     assert Verdict.UNTESTED is other.verdict

@@ -299,3 +299,22 @@ def test_with_syns_alone_no_service_needs_to_be_spared() -> None:
         "a -> b etcd:2379/ipv4": Held(Verdict.OPEN),
         "a -> b etcd:2379/ipv6": Held(Verdict.OPEN),
     } == held(run)
+
+
+@pytest.mark.parametrize("size", [536, 1000, 1300])
+def test_a_clamped_segment_size_makes_no_other_program_of_our_listener(size: int) -> None:
+    """
+    It is by that size that its answers are known; what leaves the destination tells.
+    """
+    text = f"""
+    name: a router that clamps the segment size
+    hosts: [a, b]
+    faults: [{{on: router, nft: "tcp flags syn tcp option maxseg size set {size}"}}]
+    """
+    with Lab(describe(text)) as lab:
+        run = probe(lab, "bgp")
+
+    for cell in run.cells:
+        assert Held(Verdict.OPEN) == Held.of(cell), evidence(cell)
+        assert "" == cell.judgement.detail
+        assert cell.evidence.session is not None
