@@ -51,7 +51,9 @@ USUAL: Final = (
 
 _RISK: Final = 1e-6
 """How probable it may be that a size that fits is lost each time that it is asked for."""
-_LEAST_TRIES, _MOST_TRIES = 4, 24
+_LEAST_TRIES: Final = 4
+_MOST_TRIES: Final = 24
+"""Of one size in a volley."""
 _CONTROLS: Final = 2
 _HINT_TRIES: Final = 3
 _HINTED_TRIES: Final = 6
@@ -89,7 +91,9 @@ class Search:
         self.refused: int | None = None
         """The smallest size that the source's own kernel refused to send."""
         self._tries: Counter[int] = Counter()
-        self._sent = self._lost = 0
+        self._sent: Counter[int] = Counter()
+        self._lost: Counter[int] = Counter()
+        """How many were sent of each size that fits, and how many of them were lost."""
 
     def hint(self, sizes: Iterable[int]) -> None:
         """Take somebody's word for where the limit may be; it is tried, not believed."""
@@ -111,15 +115,15 @@ class Search:
         self.low = max((self.low, *(size for volley in volleys for size in _those(volley, volley.came))))
         refused = [size for volley in volleys for size in _those(volley, volley.refused & ~volley.came)]
         self.refused = min((size for size in refused if size > self.low), default=None)
-        self._tries, self._sent, self._lost = Counter(), 0, 0
+        self._tries, self._sent, self._lost = Counter(), Counter(), Counter()
         for volley in volleys:
             first, last = _ends(volley) if self.low else (-1, len(volley.sizes))
             for place, size in enumerate(volley.sizes):
                 if volley.refused >> place & 1 or not volley.is_evidence or not first <= place <= last:
                     continue
                 if size <= self.low:
-                    self._sent += 1
-                    self._lost += not volley.came >> place & 1
+                    self._sent[size] += 1
+                    self._lost[size] += not volley.came >> place & 1
                 else:
                     self._tries[size] += 1
 
@@ -164,12 +168,14 @@ class Search:
         """What is asked between the controls."""
         high = self.top if self.high is None else self.high
         if high == self.low + 1 or high <= self.floor:
-            return [high] * max(1, self._needed() - self._tries[high])
+            return [high] * min(_MOST_TRIES, max(1, self._needed() - self._tries[high]))
         if hinted := self._of_hints(high):
             return hinted
         rungs = [] if self._is_laddered else [size for size in self._rungs if self.low < size < high]
         self._is_laddered = True
-        sizes = rungs[: room - 2] or _spread(self.low + 1, high - 1, room - 2, self._needed())
+        sizes = rungs[: room - 2] or _spread(
+            self.low + 1, high - 1, room - 2, min(_MOST_TRIES, self._needed())
+        )
         return sizes + [high] * 2
 
     def _first(self) -> list[int]:
@@ -190,12 +196,22 @@ class Search:
         return sizes * _HINT_TRIES + above * (_HINTED_TRIES - _HINT_TRIES)
 
     def _needed(self) -> int:
-        """How often a size must fail to be a limit, by how many fitting ones were lost."""
-        loss = (self._lost + 1) / (self._sent + 2)
-        return min(_MOST_TRIES, max(_LEAST_TRIES, math.ceil(math.log(_RISK) / math.log(loss))))
+        """
+        How often a size must fail to be a limit, by how many fitting ones were lost.
+
+        Large packets may be lost more often than small ones: those of the largest size count by themselves.
+        """
+        of_all = enough(self._lost.total(), self._sent.total())
+        return max(of_all, enough(self._lost[self.low], self._sent[self.low]))
 
     def _is_certain(self, high: int) -> bool:
         return high == self.refused or self._tries[high] >= self._needed()
+
+
+def enough(lost: int, sent: int) -> int:
+    """How often a size must fail until chance is improbable, where so many that fit were lost of so many."""
+    loss = (lost + 1) / (sent + 2)
+    return max(_LEAST_TRIES, math.ceil(math.log(_RISK) / math.log(loss)))
 
 
 def _those(volley: Volley, mask: int) -> Iterable[int]:

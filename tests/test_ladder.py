@@ -63,6 +63,25 @@ def test_a_loss_is_not_taken_for_a_limit(top: int, limit: int, seed: int, loss: 
     assert min(top, limit) == search.mtu
 
 
+@pytest.mark.parametrize(("wide", "loss"), [(1300, 0.8), (0, 0.75)])
+def test_what_passes_now_and_then_is_no_limit(wide: int, loss: float) -> None:
+    """Also where only large packets are lost: better no answer than one by chance."""
+    found = set()
+    for seed in range(200):
+        chance = random.Random(seed)  # noqa: S311 - a model's, not a secret
+        search = Search(SMALLEST, 1500)
+        sent: list[Volley] = []
+        for _ in range(ROUNDS):
+            sizes = search.ask()
+            came = [size <= wide or chance.random() >= loss for size in sizes]
+            sent.append(Volley(sizes, sum(1 << place for place, each in enumerate(came) if each)))
+            search.note(sent)
+        found.add(search.mtu)
+
+    assert found <= {1500, None}
+    assert 1500 in found
+
+
 @given(SIZES, SIZES, st.lists(st.integers(0, 10000), max_size=3))
 def test_a_hint_is_tried_and_not_believed(top: int, limit: int, hints: list[int]) -> None:
     """Whatever a router says, the result is what came."""

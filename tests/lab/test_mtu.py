@@ -293,6 +293,30 @@ def test_losses_are_no_limits(percent: int) -> None:
         assert len(set(kinds(found).values())) == 1
 
 
+@pytest.mark.parametrize(
+    "rules",
+    [
+        ["numgen random mod 100 < 75 drop"],
+        [
+            "iifname a meta length > 1300 limit rate 20/second burst 2 packets accept",
+            "iifname a meta length > 1300 drop",
+        ],
+        ["meta length > 1300 numgen random mod 10 < 8 drop"],
+    ],
+    ids=["of all", "over a rate", "of large ones"],
+)
+def test_what_is_mostly_lost_is_no_narrow_path(rules: list[str]) -> None:
+    """From every port now and then the largest packet passes: that is measured, or nothing is."""
+    with lab("ab", {"on": "router", "nft": rules}) as network:
+        run = measured(network, Settings(families=(IPV4,)))
+
+    for found in run.mtus:
+        assert found.notes == ()
+        assert (found.mtu, found.limit) in {(1500, Limit.SOURCE_INTERFACE), (None, None)}
+        assert set(kinds(found).values()) <= {1500, None}
+    assert {each.path_mtu for each in calico_mtus(run)} <= {1500}
+
+
 def test_no_syn_with_data_is_sent_to_a_live_service() -> None:
     """Somebody else's port gets SYNs without data, of which the segment size is read."""
     with lab("ab") as network:
@@ -414,8 +438,41 @@ def test_the_smallest_of_the_kinds_counts() -> None:
 
     found = path(run, "a", "b", IPV4)
     assert {"bgp": 1500, "ipip": 1500, "vxlan": 1300} == kinds(found)
+    assert Fragments.LOST is found.fragments
     assert (1300, Limit.BLACK_HOLE) == (found.mtu, found.limit)
     assert ("differs by kind: bgp 1500, ipip 1500, vxlan 1300",) == found.notes
+
+
+def test_of_fragments_nothing_is_said_by_a_kind_that_is_not_the_limit() -> None:
+    """Only TCP is narrow: that IP-in-IP's larger packets arrive is no word about TCP's."""
+    with lab("ab") as network:
+        network.nft("router", "iifname a meta l4proto tcp meta length > 1300 drop")
+        run = measured(network)
+
+    found = path(run, "a", "b", IPV4)
+    assert {"bgp": 1300, "ipip": 1500, "vxlan": 1500} == kinds(found)
+    assert (1300, None) == (found.mtu, found.fragments)
+
+
+def test_what_does_not_arrive_is_told_by_its_size() -> None:
+    """A SYN is tried without data first, and where that is lost no larger one is sent."""
+    with lab("ab") as network:
+        network.nft("router", "iifname a meta length < 100 drop")
+        run = measured(network, Settings(families=(IPV4,)))
+
+    (bgp,) = (kind for kind in path(run, "a", "b", IPV4).kinds if kind.probe == "bgp")
+    assert (Outcome.BLOCKED, "bgp does not arrive, of 60 bytes") == (bgp.outcome, bgp.reason)
+
+
+@pytest.mark.parametrize("loss", [0, 40])
+def test_parallel_paths_are_told_from_losses(loss: int) -> None:
+    """Where much is lost, sizes are asked for until that explains no port any more."""
+    rules = [f"numgen random mod 100 < {loss} drop", "udp sport & 1 == 1 meta length > 1400 drop"]
+    with lab("ab", {"on": "router", "nft": rules}) as network:
+        run = measured(network, Settings(families=(IPV4,)))
+
+    for found in run.mtus:
+        assert (1400, Limit.BLACK_HOLE) == (found.mtu, found.limit)
 
 
 @pytest.mark.parametrize("told", [False, True])
