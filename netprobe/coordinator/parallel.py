@@ -26,6 +26,8 @@ _FIRST_TRIES: Final = 3
 """How often both ends are asked for, of all pairs."""
 _FEW_TRIES, _MOST_TRIES = 8, 24
 """How often more sizes are, of few pairs; the former where so much is lost that the latter will not do."""
+_HOPELESS: Final = 2 * _MOST_TRIES
+"""What few tries say of the loss is rough: where they ask for less than this, the rest may still do."""
 _RUNGS: Final = 6
 _LEAST: Final = 1280
 
@@ -124,7 +126,7 @@ class _Ports:
     @property
     def is_hopeless(self) -> bool:
         """Whether more is lost than tries can make up for."""
-        return any(self._needed(size) > _MOST_TRIES for _port, size in self._failed())
+        return any(self._needed(size) > _HOPELESS for _port, size in self._failed())
 
     @property
     def narrowest(self) -> tuple[int, int, int] | None:

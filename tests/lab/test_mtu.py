@@ -464,7 +464,7 @@ def test_what_does_not_arrive_is_told_by_its_size() -> None:
     assert (Outcome.BLOCKED, "bgp does not arrive, of 60 bytes") == (bgp.outcome, bgp.reason)
 
 
-@pytest.mark.parametrize("loss", [0, 40])
+@pytest.mark.parametrize("loss", [0, 30])
 def test_parallel_paths_are_told_from_losses(loss: int) -> None:
     """Where much is lost, sizes are asked for until that explains no port any more."""
     rules = [f"numgen random mod 100 < {loss} drop", "udp sport & 1 == 1 meta length > 1400 drop"]
