@@ -13,8 +13,8 @@ dropped by the first one while it forwarded, or by the second one before that. A
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
+from itertools import combinations
 from typing import Final
 
 import msgspec
@@ -80,6 +80,11 @@ def end(hops: Iterable[Hop]) -> int | None:
     return next((each.ttl for each in hops if each.reply in _ENDS), None)
 
 
+def _furthest(hops: Iterable[Hop]) -> int:
+    """The largest TTL that a router let expire, 0 for none."""
+    return max((each.ttl for each in hops if each.reply is Reply.EXCEEDED), default=0)
+
+
 def trace(seen: Observations, flow: Flow, asked: int, unsure: Collection[int] = ()) -> Trace:
     """
     The trace of a flow of which all TTLs up to `asked` were tried.
@@ -92,8 +97,7 @@ def trace(seen: Observations, flow: Flow, asked: int, unsure: Collection[int] = 
     if error:
         return Trace(flow=flow, error=f"{flow.src} could not send: {error}")
     arrived = next((each.ttl for each in every if each.reply is Reply.ARRIVED), None)
-    furthest = max((each.ttl for each in every if each.reply is Reply.EXCEEDED), default=0)
-    stop = arrived or max(end(every) or asked, furthest)
+    stop = arrived or max(end(every) or asked, _furthest(every))
     found = tuple(
         msgspec.structs.replace(each, is_unsure=True)
         if each.reply is Reply.NONE and each.ttl in unsure
@@ -140,7 +144,14 @@ def _lost_ttl(lost: Trace, reference: Trace) -> int | None:
 
 
 def _is_same_way(lost: Trace, reference: Trace) -> bool:
-    """Whether the last hop that spoke about packets of both, if there is any, is the same one."""
+    """
+    Whether the last hop that spoke about packets of both, if there is any, is the same one.
+
+    Nor does a router let packets of the one expire where those of the other have arrived already.
+    """
+    for one, other in ((lost, reference), (reference, lost)):
+        if other.arrived_ttl is not None and _furthest(one.hops) >= other.arrived_ttl:
+            return False
     theirs = {each.ttl: each.by for each in reference.hops if each.reply is Reply.EXCEEDED}
     both = [each for each in lost.hops if each.reply is Reply.EXCEEDED and each.ttl in theirs]
     return not both or both[-1].by == theirs[both[-1].ttl]
@@ -172,10 +183,10 @@ def in_one_line(found: Trace, names: Mapping[str, str]) -> str:
     if found.error:
         return f"not traced: {found.error}"
     if found.passed:
-        return f"comes through to {dst} (hop {found.arrived_ttl})"
+        return f"comes through to {dst}{_distance(found, found.arrived_ttl)}"
     if found.arrived_ttl is not None:
         refused = f": {found.refusal.reason}" if found.refusal else ""
-        return f"comes to {dst}'s interface (hop {found.arrived_ttl}), and no further{refused}"
+        return f"comes to {dst}'s interface{_distance(found, found.arrived_ttl)}, and no further{refused}"
     if not found.left:
         return f"never left {src}" + (f": {found.refusal.reason}" if found.refusal else "")
     return _loss(found, src, dst)
@@ -183,20 +194,21 @@ def in_one_line(found: Trace, names: Mapping[str, str]) -> str:
 
 def _loss(found: Trace, src: str, dst: str) -> str:
     seen = f"last seen at {found.last_by} (hop {found.last_ttl})" if found.last_ttl else f"left {src}"
-    if circle := _circle(found):
-        return f"goes round in circles: {circle}"
     if found.refusal is not None:
         who = f"refused by {found.refusal.by}: " if found.refusal.by else ""
         return f"{seen}; {who}{found.refusal.reason}"
     if answered := [each.ttl for each in found.hops if each.reply is Reply.ANSWERED]:
         return f"{seen}; somebody at hop {answered[0]} or before it answers in {dst}'s name"
+    if circle := _circle(found):
+        return f"goes round in circles: {circle}"
     theirs = found.reference.hops if found.reference is not None else ()
     there = next((each for each in theirs if each.ttl == found.lost_ttl), None)
     if there is None or found.reference is None:
         return f"{seen}, not seen any further; {_nothing_to_compare(found)}"
-    at = f"{dst} (hop {there.ttl})" if there.reply is Reply.ARRIVED else f"hop {there.ttl} ({there.by})"
+    is_end = there.reply is Reply.ARRIVED
+    at = f"{dst}{_distance(found, there.ttl)}" if is_end else f"hop {there.ttl} ({there.by})"
     untold = _untold(found.last_ttl + 1, there.ttl - 1)
-    unless = "" if there.reply is Reply.ARRIVED else _unless_mute(found.flow, found.reference.flow)
+    unless = "" if is_end else _unless_mute(found.flow, found.reference.flow)
     return f"{seen}, not at {at}, where {label(found.reference.flow)} is{unless}{untold}"
 
 
@@ -208,17 +220,63 @@ def _unless_mute(flow: Flow, other: Flow) -> str:
     return f", unless that one never speaks of {protocol}"
 
 
+def _distance(found: Trace, ttl: int | None) -> str:
+    """
+    ` (hop 4)`: where the destination is, if packets with this TTL came to it.
+
+    They come with every larger TTL too, unless they are lost at times. So where nothing was heard with the
+    TTL before, that may have been enough as well; another trace by the same way knows better.
+    """
+    if ttl is None:
+        return ""
+    other = found.reference
+    ways = [found] if other is None or not _is_same_way(found, other) else [found, other]
+    nearest = min([ttl, *(each.arrived_ttl for each in ways if each.arrived_ttl is not None)])
+    before = [each.reply for way in ways for each in way.hops if each.ttl == nearest - 1]
+    is_sure = not before or Reply.EXCEEDED in before
+    return f" (hop {nearest}{'' if is_sure else ' or before'})"
+
+
 def _circle(found: Trace) -> str:
-    """A router that the packets come back to, with its hops; "" for none."""
-    at: dict[str, list[int]] = defaultdict(list)
-    for each in found.hops:
-        if each.reply is Reply.EXCEEDED:
-            at[each.by].append(each.ttl)
-    for by, ttls in at.items():
-        # A router that hides itself lets the next one be seen twice in a row.
-        if ttls[-1] - ttls[0] >= len(ttls):
-            return f"{by} is at hops {', '.join(map(str, ttls))}"
+    """
+    A router that the packets come back to until their end, with its hops; "" for none.
+
+    That they come back once is no circle: a firewall beside a router returns to it what it has let pass. A
+    circle is what was seen twice as a whole, or of which one router was seen three times and nothing speaks
+    against it.
+    """
+    by = {each.ttl: each.by for each in found.hops if each.reply is Reply.EXCEEDED}
+    last = _furthest(found.hops)
+    for period in sorted({there - here for here, there in combinations(by, 2) if by[here] == by[there]}):
+        ttls = _periodic(by, period)
+        seen = {ttl for each in ttls for ttl in each}
+        # One address twice in a row is that of a router that hides another one, or all that are behind it.
+        if len({by[ttl] for ttl in seen}) == 1 and any(ttl + 1 in seen for ttl in seen):
+            continue
+        most = max(ttls, key=len)
+        is_whole = sum(ttl > last - 2 * period for ttl in seen) == 2 * period
+        if (is_whole or len(most) > 2) and not any(_is_passed(by, each, found.reference) for each in ttls):
+            return f"{by[most[0]]} is at hops {', '.join(map(str, most))}"
     return ""
+
+
+def _periodic(by: Mapping[int, str], period: int) -> list[list[int]]:
+    """The TTLs of each router of a circle of so many hops, as far back from the last TTL as it may go."""
+    ttls: dict[int, list[int]] = {}
+    for ttl in sorted(by, reverse=True):
+        same = ttls.setdefault(ttl % period, [])
+        if same and by[same[0]] != by[ttl]:
+            break
+        same.insert(0, ttl)
+    return sorted(ttls.values())
+
+
+def _is_passed(by: Mapping[int, str], ttls: Collection[int], reference: Trace | None) -> bool:
+    """Whether packets that arrive, and not before these were seen last, come back to a router as often."""
+    if reference is None or (reference.arrived_ttl or 0) <= max(by) or len(ttls) == 1:
+        return False
+    theirs = {each.ttl: each.by for each in reference.hops if each.reply is Reply.EXCEEDED}
+    return all(theirs.get(ttl) == by[ttl] for ttl in ttls)
 
 
 def _nothing_to_compare(found: Trace) -> str:

@@ -160,9 +160,107 @@ def test_hops_that_never_speak_prove_nothing() -> None:
     unheard = traced(BGP, "", "", "", *[PASSES] * 5)
 
     assert f"{ONE}{NOT_AT_3}; no word from hop 2" == said(traced(VXLAN, f"x {R1}"), beside_a_silent_one)
-    assert "left a, not at b (hop 4), where bgp tcp/179 is; no word from hops 1 to 3" == said(
+    assert "left a, not at b (hop 4 or before), where bgp tcp/179 is; no word from hops 1 to 3" == said(
         traced(VXLAN), unheard
     )
+
+
+CHAINED: Final = [f"x {R1}", f"x {R2}", f"x {R1}", f"x {R3}", f"x {R1}"]
+"""By way of two firewalls beside the first router."""
+TWICE: Final = [f"x {R1}", f"x {R2}"] * 2
+"""Twice by way of one."""
+
+
+@pytest.mark.parametrize(
+    ("fates", "other", "sentence"),
+    [
+        (CHAINED[:4], [*CHAINED, *[PASSES] * 3], f"last seen at {R3} (hop 4), not at hop 5 ({R1}){IS}{MUTE}"),
+        (CHAINED, [*CHAINED, *[PASSES] * 3], f"last seen at {R1} (hop 5), not at b (hop 6){IS}"),
+        (CHAINED[:3], None, f"last seen at {R1} (hop 3), not seen any further"),
+        (CHAINED[:4], None, f"last seen at {R3} (hop 4), not seen any further"),
+        (CHAINED, None, f"last seen at {R1} (hop 5), not seen any further"),
+        (TWICE, [*TWICE, *[PASSES] * 4], f"last seen at {R2} (hop 4), not at b (hop 5){IS}"),
+        (TWICE, [*TWICE[:3], "", *[PASSES] * 4], f"last seen at {R2} (hop 4), not at b (hop 5){IS}"),
+        ([*TWICE, f"no {R4}"], None, f"last seen at {R2} (hop 4); refused by {R4}: {PROHIBITED}"),
+        ([f"x {R1}", *[f"x {R2}"] * 4], None, f"last seen at {R2} (hop 5), not seen any further"),
+        ([f"x {R1}", f"x {R2}", *[f"x {R3}"] * 2], None, f"last seen at {R3} (hop 4), not seen any further"),
+    ],
+)
+def test_a_way_that_returns_to_a_router_is_no_circle(
+    fates: list[str], other: list[str] | None, sentence: str
+) -> None:
+    """Neither where what arrives does the same, nor where it goes on elsewhere, nor where someone refuses."""
+    assert said(traced(VXLAN, *fates), None if other is None else traced(BGP, *other)).startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("fates", "circle"),
+    [
+        (TWICE, f"{R1} is at hops 1, 3"),
+        ([f"x {R3}", *TWICE * 2], f"{R1} is at hops 2, 4, 6, 8"),
+        ([f"x {R3}", f"x {R1}", "", f"x {R1}", "", f"x {R1}"], f"{R1} is at hops 2, 4, 6"),
+        ([f"x {R1}", f"x {R2}", f"x {R2}"] * 2, f"{R1} is at hops 1, 4"),
+        (CHAINED[:4] * 2, f"{R1} is at hops 1, 5"),
+    ],
+)
+def test_what_is_seen_again_and_again_to_the_end_is_a_circle(fates: list[str], circle: str) -> None:
+    """As a whole twice, or one of its routers three times; also beside a flow that arrives."""
+    lost = traced(VXLAN, *fates)
+
+    assert f"goes round in circles: {circle}" == said(lost, None) == said(lost)
+
+
+def test_a_circle_is_one_beside_a_flow_that_leaves_it() -> None:
+    """Which comes by the same hops for a while, twice to the same router, and has arrived before."""
+    lost, other = traced(VXLAN, *CHAINED[:4] * 2), traced(BGP, *CHAINED, *[PASSES] * 3)
+
+    assert f"goes round in circles: {R1} is at hops 1, 5" == said(lost, other)
+
+
+def test_a_flow_that_goes_on_where_the_other_one_has_arrived_takes_another_way() -> None:
+    """A router beyond the other's last hop, or at it: then the other one says nothing of this one."""
+    short = traced(BGP, f"x {R1}", *[PASSES] * 7)
+
+    assert f"last seen at {R2} (hop 2){ANOTHER_WAY}" == said(traced(VXLAN, f"x {R1}", f"x {R2}"), short)
+    assert f"last seen at {R3} (hop 3){ANOTHER_WAY}" == said(traced(VXLAN, f"x {R1}", "", f"x {R3}"), short)
+
+
+@pytest.mark.parametrize(
+    ("fates", "other", "hop"),
+    [
+        ([f"x {R1}", f"x {R2}", "", ARRIVES], [f"x {R1}", f"x {R2}", PASSES], "hop 3"),
+        ([f"x {R1}", f"x {R2}", "", "", ARRIVES], [f"x {R1}", f"x {R2}", "", PASSES], "hop 4 or before"),
+        ([f"x {R1}", f"x {R2}", "", ARRIVES], [f"x {R1}", f"x {R2}", f"x {R3}", PASSES], "hop 4"),
+        ([f"x {R1}", f"x {R2}", "", ARRIVES], None, "hop 4 or before"),
+        ([f"x {R1}", f"x {R2}", ARRIVES], [f"x {R1}", f"x {R2}", "", PASSES], "hop 3"),
+        ([f"x {R1}", f"x {R2}", f"x {R3}", ARRIVES], [f"x {R1}", f"x {R2}", PASSES], "hop 4"),
+        ([f"x {R1}", f"x {R4}", "", ARRIVES], [f"x {R1}", f"x {R2}", PASSES], "hop 4 or before"),
+        (["", ARRIVES], [""] * 3, "hop 2 or before"),
+        ([ARRIVES], None, "hop 1"),
+    ],
+)
+def test_a_packet_that_is_lost_at_times_moves_no_destination_away(
+    fates: list[str], other: list[str] | None, hop: str
+) -> None:
+    """Which may be at a hop before, if that is silent; another flow by the same way may know better."""
+    through = [PASSES if each == ARRIVES else each for each in fates]
+
+    assert f"comes to b's interface ({hop}), and no further" == said(
+        traced(VXLAN, *fates), None if other is None else traced(BGP, *other)
+    )
+    assert f"comes through to b ({hop})" == said(
+        traced(VXLAN, *through), None if other is None else traced(BGP, *other)
+    )
+
+
+def test_where_the_other_flow_is_lost_at_times_its_end_may_be_nearer() -> None:
+    """Unless the one that is lost was seen just before it."""
+    other = traced(BGP, f"x {R1}", f"x {R2}", "", PASSES)
+
+    assert f"{TWO}, not at b (hop 4 or before){IS}; no word from hop 3" == said(
+        traced(VXLAN, f"x {R1}", f"x {R2}"), other
+    )
+    assert f"{THREE}, not at b (hop 4){IS}" == said(traced(VXLAN, f"x {R1}", f"x {R2}", f"x {R3}"), other)
 
 
 def test_without_a_comparison_it_is_said_that_there_is_none() -> None:
