@@ -203,6 +203,33 @@ def test_a_wrong_value_is_told_with_what_is_right(
     assert f"netprobe: error: {expected}\nTry 'netprobe run --help'.\n" == capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", [["run"], ["mtu"], ["inventory", "check"]], ids=" ".join)
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        ("--timeout", "nan is not a number from 0.05 to 60."),
+        ("--rate", "nan is not a number from 1 to 1000000."),
+        ("--timeout", "inf is not in the range 0.05<=x<=60."),
+        ("--rate", "-inf is not in the range 1<=x<=1000000."),
+    ],
+)
+def test_what_is_no_number_is_no_time_and_no_rate(
+    command: list[str],
+    option: str,
+    expected: str,
+    hosts: Path,
+    fake: FakeCoordinator,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """
+    Nothing is smaller or larger than `nan`, and so a comparison with bounds lets it through.
+    """
+    assert 2 == app.status_of([*command, str(hosts), f"{option}={expected.split(maxsplit=1)[0]}"])
+    told = f"netprobe: error: Invalid value for '{option}': {expected}\n"
+    assert ("", f"{told}Try 'netprobe {' '.join(command)} --help'.\n") == capsys.readouterr()
+    assert [] == fake.asked
+
+
 @pytest.mark.parametrize("command", [["run"], ["inventory", "check"]])
 @pytest.mark.parametrize(
     ("options", "expected"),
@@ -558,6 +585,37 @@ def test_a_reader_that_leaves_is_no_error(hosts: Path) -> None:
         )
 
     assert (141, "") == (done.returncode, done.stderr)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["run"], ["run", "--trace", "--mtu"], ["mtu"], ["inventory", "check"]], ids=" ".join
+)
+def test_a_result_that_nobody_can_get_is_told_before_anything_is_sent(
+    arguments: list[str], hosts: Path, fake: FakeCoordinator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """
+    `netprobe … >&-` leaves no stdout: Python has None in its place.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", None)
+        status = app.status_of([*arguments, str(hosts)])
+
+    assert 2 == status
+    assert "netprobe: error: cannot write stdout: Bad file descriptor\n" == capsys.readouterr().err
+    assert [] == fake.asked
+
+
+def test_what_the_shell_closes_python_has_not(hosts: Path) -> None:
+    """
+    As it is in a process of its own.
+    """
+    command = ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "netprobe.cli", "mtu", str(hosts)]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+
+    assert (2, "netprobe: error: cannot write stdout: Bad file descriptor\n") == (
+        done.returncode,
+        done.stderr,
+    )
 
 
 def test_a_full_disk_is_told(hosts: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -120,7 +121,15 @@ def test_a_flow_that_is_not_is_refused(
 
 @pytest.mark.parametrize(
     "words",
-    [["--max-hops", "0"], ["--max-hops", str(MAX_HOPS + 1)], ["--tries", "0"], ["--format", "csv"], []],
+    [
+        ["--max-hops", "0"],
+        ["--max-hops", str(MAX_HOPS + 1)],
+        ["--tries", "0"],
+        ["--format", "csv"],
+        ["--rate", "nan"],
+        ["--timeout", "nan"],
+        [],
+    ],
 )
 def test_a_wrong_command_line_is_told(
     words: list[str], hosts: Path, fake: FakeTracer, capsys: pytest.CaptureFixture[str]
@@ -132,6 +141,21 @@ def test_a_wrong_command_line_is_told(
 
     assert 2 == app.status_of(["trace", str(hosts), *arguments])
     assert "Try 'netprobe trace --help'." in capsys.readouterr().err
+    assert [] == fake.asked
+
+
+def test_a_trace_that_nobody_can_get_is_not_made(
+    hosts: Path, fake: FakeTracer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """
+    `netprobe trace … >&-` leaves no stdout: Python has None in its place.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", None)
+        status = app.status_of(["trace", str(hosts), "node-a", "node-b", "bgp"])
+
+    assert 2 == status
+    assert "netprobe: error: cannot write stdout: Bad file descriptor\n" == capsys.readouterr().err
     assert [] == fake.asked
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import stat
@@ -32,9 +33,11 @@ class Output:
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
-        if path is not None:
-            with _told(path, status=2):
+        with _told(path or Path("stdout"), status=2):
+            if path is not None:
                 self._try(path)
+            elif sys.stdout is None:  # what Python makes of a descriptor that is closed
+                raise OSError(errno.EBADF, os.strerror(errno.EBADF))
 
     @property
     def is_terminal(self) -> bool:

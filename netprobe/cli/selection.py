@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -135,16 +136,32 @@ class WordsOption(click.Option):
         return None if record is None else (record[0], f"{record[1]} One of {words}.")
 
 
+class _Range(click.FloatRange):
+    """The numbers from one to another; what is not a number is in no range, whatever it is compared to."""
+
+    def convert(
+        self,
+        value: Any,  # noqa: ANN401 - as click has it
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Any:  # noqa: ANN401
+        """The number."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a number from {self.min} to {self.max}.", param, ctx)
+        return number
+
+
 INVENTORY = click.argument("inventory", type=click.Path(path_type=Path, allow_dash=True))
 RATE = click.option(
     "--rate",
-    type=click.FloatRange(min=1, max=1_000_000),
+    type=_Range(min=1, max=1_000_000),
     metavar="N",
     help="Packets a second from any host, at most. [default: 5000]",
 )
 TIMEOUT = click.option(
     "--timeout",
-    type=click.FloatRange(min=0.05, max=60),
+    type=_Range(min=0.05, max=60),
     metavar="SECONDS",
     help="The longest wait for a packet that may still arrive. [default: 1]",
 )
