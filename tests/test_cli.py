@@ -618,6 +618,35 @@ def test_what_the_shell_closes_python_has_not(hosts: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], []], ids=" ".join)
+def test_help_that_nobody_can_read_is_an_error(arguments: list[str]) -> None:
+    """
+    Of one line, as any other result.
+    """
+    command = ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "netprobe.cli", *arguments]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+
+    assert 2 == done.returncode
+    assert "netprobe: error: cannot write stdout: Bad file descriptor\n" == done.stderr
+
+
+def test_a_closed_stderr_hears_nothing(tmp_path: Path) -> None:
+    """
+    The result is on stdout all the same.
+    """
+    path = tmp_path / "hosts.yaml"
+    connection = "connection: {type: command, argv: ['false']}"
+    path.write_text(
+        f"hosts:\n  - {{name: a, addresses: [192.0.2.1]}}\n  - {{name: b, addresses: [192.0.2.2]}}\n"
+        f"defaults:\n  {connection}\n"
+    )
+    command = ["sh", "-c", 'exec "$@" 2>&-', "sh", sys.executable, "-m", "netprobe.cli", "run", str(path)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+
+    assert 3 == done.returncode
+    assert "untested" in done.stdout
+
+
 def test_a_full_disk_is_told(hosts: Path) -> None:
     """
     A result that stdout does not take is an error of its own.

@@ -7,6 +7,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 import click
@@ -18,7 +19,7 @@ from netprobe.cli.demo import demo
 from netprobe.cli.errors import IO_STATUS, Refused, tell
 from netprobe.cli.inventory import inventory
 from netprobe.cli.mtu import mtu
-from netprobe.cli.output import abandon_stdout
+from netprobe.cli.output import Output, abandon_stdout
 from netprobe.cli.run import run
 from netprobe.cli.trace import trace
 
@@ -61,6 +62,9 @@ for command in (run, trace, mtu, demo, inventory, completion):
 
 def main() -> None:
     """Run the command line of this process and exit."""
+    if sys.stderr is None:
+        # Whoever closes it wants to hear nothing.
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - as long as the process
     # A script's background jobs are started with SIGINT ignored; what follows comes by way of it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for request in (signal.SIGTERM, signal.SIGHUP):
@@ -82,7 +86,8 @@ def status_of(arguments: Sequence[str]) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         result = _invoke(arguments)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except Refused as refused:
         tell(*refused.lines)
         return refused.status
@@ -109,6 +114,7 @@ def _invoke(arguments: Sequence[str]) -> int:
         with cli.make_context("netprobe", list(arguments) or ["--help"]) as context:
             status = cli.invoke(context)
     except click.exceptions.Exit as end:
+        Output(None)  # where there is no stdout, click has shown its help to nobody
         return end.exit_code if arguments else USAGE_STATUS
     return status if isinstance(status, int) else 0
 
