@@ -15,6 +15,7 @@ import traceback
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from datetime import datetime, timedelta
 from typing import Final
 
 import click
@@ -140,6 +141,9 @@ def compared(seed: int, run: Run) -> Result:
             is_otherwise = truth.found[:2] != truth.fresh[:2] and not truth.rare
             result.assisted += is_marked and is_otherwise
             result.hindered += not is_marked and is_otherwise
+        elif found == truth.fresh and Caveat.STATE_ASSISTED in truth.found.caveats and _is_forgotten(run):
+            # What the network does by itself, without the entry that the opposite had made.
+            result.hindered += 1
         elif truth.is_rare(found):
             result.lucky.append(_mistake(cell, truth))
         elif _is_rationed(cell, truth) and unheard[ration] < shares[ration] - in_time:
@@ -149,6 +153,12 @@ def compared(seed: int, run: Run) -> Result:
     result.rationed = unheard.total()
     result.held = dict(held)
     return result
+
+
+def _is_forgotten(run: Run) -> bool:
+    """Whether a router may have forgotten the first datagrams (nf_conntrack_udp_timeout, 30 seconds)."""
+    started, finished = (datetime.fromisoformat(each) for each in (run.started, run.finished))
+    return finished - started >= timedelta(seconds=30)
 
 
 def _ration(flow: Flow, held: Held) -> tuple[str, str, Family] | None:
