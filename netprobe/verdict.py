@@ -158,7 +158,7 @@ def judge(evidence: Evidence) -> Judgement:
     session = evidence.session or Session()
     detail = [_unconfirmed(evidence)] if base.verdict is Verdict.UNTESTED else []
     if base.verdict is Verdict.OPEN and session.stage:
-        base = _session(session)
+        base = _session(session, _combine(_outcomes(evidence.protocol, evidence.confirm)))
         detail.append(_session_detail(session))
     by, reason = _by(evidence.refusals, base.verdict)
     state = evidence.state if _assisted(evidence, base) else ""
@@ -264,12 +264,12 @@ def _order(segment: Segment | None) -> int:
     return -1 if segment is None else _SEGMENT_ORDER[segment]
 
 
-def _session(session: Session) -> Outcome:
-    """Where a session was lost whose handshake probe passes."""
+def _session(session: Session, probes: Outcome | None) -> Outcome:
+    """Where a session was lost whose handshake probe passes; of the probes few may have been lost."""
     found = _combine(_outcomes(Protocol.TCP, session.fates))
     if found is None or found.verdict in (Verdict.OPEN, Verdict.CLOSED):
         # No payload was lost: connections are not established although single SYNs are answered.
-        return Outcome(Verdict.DEGRADED)
+        return probes if probes is not None and probes.segment is not None else Outcome(Verdict.DEGRADED)
     return found
 
 

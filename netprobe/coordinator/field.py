@@ -235,20 +235,18 @@ class Field:
 
     def distrust_half_open(self, flows: Iterable[Flow]) -> None:
         """
-        Where a connection of a port stayed half open, later SYNs from that port are no evidence.
+        Where a connection of a port may have stayed half open, later SYNs from that port are no evidence.
 
-        A kernel answers them with a word about the earlier one, or with nothing; whether they were taken back
-        is seen at the destination.
+        A kernel answers them with a word about the earlier one, or with nothing. That the earlier one was
+        taken back is known, and not whether it was in time.
         """
         answered = self.seen.at(LEFT, Kind.ACCEPT)
         for flow in flows:
             number = flow.number
             came = self.seen.at(SOCKET, Kind.PROBE)[number]
-            ended = self.seen.at(SOCKET, Kind.RESET)[number] | self.seen.at(SOCKET, Kind.WITHDRAWAL)[number]
-            held = came & ~ended
             for first in range(PATTERN.first, PATTERN.first + PATTERN.total, SAME_PORT):
                 for attempt in range(first + 1, first + SAME_PORT):
-                    before = held & (1 << attempt) - (1 << first)
+                    before = came & (1 << attempt) - (1 << first)
                     if before and not answered[number] >> attempt & 1:
                         self._distrusted[number] = self._distrusted.get(number, 0) | 1 << attempt
 

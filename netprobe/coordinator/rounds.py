@@ -175,6 +175,10 @@ class Rounds:
         if late:
             await self.withdraw(await self._look_beside(flows, late))
         self._doubts.conclude()
+        # What came late is known only now.
+        self._field.distrust_half_open(
+            flow for flow in flows if flow.protocol is Protocol.TCP and self._made(flow, PATTERN)
+        )
 
     async def _look_beside(self, flows: Sequence[Flow], lossy: Sequence[Flow]) -> list[Flow]:
         """Look at the flows that may lose packets for the same reason as lossy ones; which these are."""
