@@ -78,7 +78,8 @@ class Observations:
     arrived at where that is not its own, `rst_ttl` the TTL of the RST that came back, `elsewhere` the hosts
     that a flow was delivered to although it was meant for another, with the attempts. `served` are the
     attempts of sessions whose request came through, `resent` the flows whose answer was sent again, `words`
-    how many refusals each host has heard, `discards` which kernel has counted what was lost of a flow.
+    how many refusals each host has heard, `discards` which kernel has counted what was lost of a flow,
+    `damaged` the flows of which a packet is said to have come with a wrong checksum.
     `departed` is when the packet of a tag was sent, in microseconds by its source's clock, where that was
     asked for and no second one had its tag.
     """
@@ -97,6 +98,7 @@ class Observations:
         self.elsewhere: dict[int, dict[str, int]] = {}
         self.rtt_us: dict[int, int] = {}
         self.resent: set[int] = set()
+        self.damaged: set[int] = set()
         self.words: Counter[str] = Counter()
         self.discards: dict[int, Discard] = {}
         self.departed: dict[int, int] = {}
@@ -113,6 +115,8 @@ class Observations:
         if kind is Kind.OURS:
             self.saw(host, point, Kind.ACCEPT, masks)
         known = self.at(point, kind)
+        if point == DAMAGED:
+            self.damaged.update(number for number, _mask in masks)
         leaves = point == LEFT
         if leaves == (kind in _FROM_SOURCE):
             for number, mask in masks:

@@ -194,7 +194,8 @@ class Fire:
                 break
             # What cannot be looked up is told when it is to be sent.
             with contextlib.suppress(OSError):
-                found.add(self._ways.selector(shot.addresses, self._patched(volley, attempt, shot)))
+                port = volley.source_port(attempt, shot, self._nonce)
+                found.add(self._ways.selector(shot.addresses, self._patched(shot, attempt, port)))
         return found
 
     def _resolved(self, links: "dict[Selector, tuple[str, bytes]]", errors: "dict[Selector, str]") -> None:
@@ -270,7 +271,8 @@ class Fire:
         self._note(number)
         if self._timed:
             self._times.append((number, int(1e6 * time.monotonic())))
-        data = self._patched(volley, attempt, shot)
+        port = volley.source_port(attempt, shot, self._nonce)
+        data = self._patched(shot, attempt, port)
         selector = self._ways.selector(shot.addresses, data)
         if volley.way == "kernel":
             pin = self._ways.pin(selector) if selector[1] else 0
@@ -279,7 +281,6 @@ class Fire:
             else:
                 self._raw[shot.source].sendto(data, (shot.text, 0))
             if shot.undo is not None:
-                port = volley.source_port(attempt, shot, self._nonce)
                 self._unfinished.begin(number, shot.undo, shot.addresses, shot.text, port)
             return
         name = self._unreachable.get(selector)
@@ -289,8 +290,7 @@ class Fire:
         if self._packet is not None:
             self._packet.sendto(data, (interface, _ETHERTYPE[shot.template.version], 0, 0, lladdr))
 
-    def _patched(self, volley: Volley, attempt: int, shot: Shot) -> memoryview:
-        port = volley.source_port(attempt, shot, self._nonce)
+    def _patched(self, shot: Shot, attempt: int, port: int) -> memoryview:
         return shot.template.packet(shot.addresses, self._nonce ^ (shot.flow << ATTEMPT_BITS | attempt), port)
 
     def _finish(self) -> None:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from netprobe.cli.errors import Refused
-from netprobe.cli.output import TO_FILE, Output
+from netprobe.cli.output import AS_TEXT_OR_JSON, TEXT_OR_JSON, TO_FILE, Output
+from netprobe.cli.running import run_to_end
 from netprobe.cli.selection import Choices, selection
 
 if TYPE_CHECKING:
     from netprobe.cli.progress import Progress
     from netprobe.model import Inventory, Run, Settings
-
-_FORMATS: Final = ("text", "json")
 
 
 @click.command(
@@ -29,12 +28,7 @@ Exit status: 0 every path was measured, and whoever sends too much is told so,
 1 some path is a black hole, 2 nothing was sent, 3 some could not be measured."""
 )
 @selection("inventory", "family", "only", "rate", "timeout")
-@click.option(
-    "--format",
-    "format_",
-    type=click.Choice(_FORMATS),
-    help="The output format. [default: what FILE's name ends in, or else text]",
-)
+@AS_TEXT_OR_JSON
 @TO_FILE
 @click.option("-v", "--verbose", is_flag=True, help="Every pair by itself, and a line for each phase.")
 def mtu(inventory: Path, format_: str | None, output: Path | None, *, verbose: bool, **choices: Any) -> int:  # noqa: ANN401
@@ -45,7 +39,7 @@ def mtu(inventory: Path, format_: str | None, output: Path | None, *, verbose: b
     source's interface, and count where the destination sees them arrive whole. Where larger ones vanish and
     no router says so, the path is a black hole. SYNs with data go to netprobe's own listeners only.
     """
-    from netprobe.cli.run import render
+    from netprobe.cli.run import format_of, render
 
     narrowed, settings, _ = Choices(probe=("bgp", "vxlan"), **choices).plan(inventory)
     target = Output(output)
@@ -55,20 +49,16 @@ def mtu(inventory: Path, format_: str | None, output: Path | None, *, verbose: b
 
     with Progress(verbose=verbose) as progress:
         result = measure(narrowed, settings, progress)
-    chosen = format_ or ("json" if output and output.suffix == ".json" else "text")
+    chosen = format_ or format_of(output, TEXT_OR_JSON)
     target.write(render(result, chosen, target, verbose=verbose))
     return exit_status(result.mtus)
 
 
 def measure(inventory: Inventory, settings: Settings, progress: Progress) -> Run:
-    """The measurement itself; Ctrl-C ends it as it ends a run."""
-    import trio
-
+    """The measurement itself."""
     from netprobe import coordinator
 
-    return trio.run(
-        coordinator.measure, inventory, settings, progress, restrict_keyboard_interrupt_to_checkpoints=True
-    )
+    return run_to_end(coordinator.measure, inventory, settings, progress)
 
 
 def check_pairs(inventory: Inventory, settings: Settings) -> None:

@@ -23,6 +23,14 @@ TO_FILE = click.option(
     help="Write the result to FILE, at its end and as a whole, instead of stdout.",
 )
 
+TEXT_OR_JSON = ("text", "json")
+AS_TEXT_OR_JSON = click.option(
+    "--format",
+    "format_",
+    type=click.Choice(TEXT_OR_JSON),
+    help="The output format. [default: what FILE's name ends in, or else text]",
+)
+
 
 class Output:
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from click.shell_completion import CompletionItem
 
 from netprobe.cli.mtu import check_pairs, measure
 from netprobe.cli.output import TO_FILE, Output
+from netprobe.cli.running import run_to_end
 from netprobe.cli.selection import Choices, items, selection
 
 if TYPE_CHECKING:
@@ -117,7 +119,7 @@ def run(
             result = trace_blocked(result, progress)
         if with_mtu:
             result = _with_mtus(result, measure(narrowed, settings, progress))
-    target.write(render(result, format_ or _format_of(output), target, verbose=verbose))
+    target.write(render(result, format_ or format_of(output), target, verbose=verbose))
     statuses = {exit_status(result), mtus.exit_status(result.mtus)}
     return next((status for status in (1, 3) if status in statuses), 0)
 
@@ -135,34 +137,30 @@ def _with_mtus(result: Run, measured: Run) -> Run:
 
 
 def probe(inventory: Inventory, settings: Settings, progress: Progress) -> Run:
-    """The run itself. Ctrl-C ends it where it waits, never in the middle of a step, and then cleans up."""
+    """The run itself."""
     import gc
-
-    import trio
 
     from netprobe import coordinator
 
     # Nearly all that a run makes it keeps; looking for cycles in it takes a tenth of its time.
     gc.disable()
-    return trio.run(
-        coordinator.run, inventory, settings, progress, restrict_keyboard_interrupt_to_checkpoints=True
-    )
+    return run_to_end(coordinator.run, inventory, settings, progress)
 
 
 def trace_blocked(result: Run, progress: Progress) -> Run:
     """The run with the traces of flows that are blocked on the path."""
-    import trio
-
     from netprobe.coordinator import trace
 
-    return trio.run(trace.trace_blocked, result, progress, restrict_keyboard_interrupt_to_checkpoints=True)
+    return run_to_end(trace.trace_blocked, result, progress)
 
 
-def _format_of(output: Path | None) -> str:
+def format_of(output: Path | None, formats: Collection[str] | None = None) -> str:
+    """What a file's name ends in, of these formats (None: all that there are), or else text."""
     from netprobe.reports import registry
 
     suffix = output.suffix.removeprefix(".") if output else ""
-    return next((name for name, report in registry().items() if report.extension == suffix), "text")
+    known = registry() if formats is None else {name: registry()[name] for name in formats}
+    return next((name for name, report in known.items() if report.extension == suffix), "text")
 
 
 def render(result: Run, format_: str, target: Output, *, verbose: bool) -> str:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from netprobe.cli.errors import refusals
-from netprobe.cli.output import TO_FILE, Output
-from netprobe.cli.run import options
+from netprobe.cli.output import AS_TEXT_OR_JSON, TEXT_OR_JSON, TO_FILE, Output
+from netprobe.cli.run import format_of, options
+from netprobe.cli.running import run_to_end
 from netprobe.cli.selection import INVENTORY, RATE, TIMEOUT, complete_hosts, complete_probes, read
 
 if TYPE_CHECKING:
@@ -60,12 +61,7 @@ Exit status: 0 the flow is open, 1 it is not, 2 nothing was sent,
 )
 @RATE
 @TIMEOUT
-@click.option(
-    "--format",
-    "format_",
-    type=click.Choice(["text", "json"]),
-    help="The output format. [default: what FILE's name ends in, or else text]",
-)
+@AS_TEXT_OR_JSON
 @TO_FILE
 @click.option("-v", "--verbose", is_flag=True, help="A line for each phase.")
 def trace(  # noqa: PLR0913 - one for each option
@@ -112,7 +108,7 @@ def trace(  # noqa: PLR0913 - one for each option
 
     with Progress(verbose=verbose) as progress:
         result = _trace(narrowed, settings, flows, flow, (max_hops, tries), progress)
-    is_json = format_ == "json" or (format_ is None and output is not None and output.suffix == ".json")
+    is_json = (format_ or format_of(output, TEXT_OR_JSON)) == "json"
     target.write(_render(result, target, is_json=is_json))
     return _STATUS.get(result.cells[flow.number].judgement.verdict.value, 1)
 
@@ -136,20 +132,9 @@ def _trace(
     reach: tuple[int, int],
     progress: Progress,
 ) -> Run:
-    import trio
-
     from netprobe.coordinator import trace
 
-    return trio.run(
-        trace.trace_one,
-        inventory,
-        settings,
-        flows,
-        flow,
-        trace.Reach(*reach),
-        progress,
-        restrict_keyboard_interrupt_to_checkpoints=True,
-    )
+    return run_to_end(trace.trace_one, inventory, settings, flows, flow, trace.Reach(*reach), progress)
 
 
 def _render(result: Run, target: Output, *, is_json: bool) -> str:

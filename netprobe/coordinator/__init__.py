@@ -7,10 +7,7 @@ beside its flows; the others are tested on. However a run ends, its agents are e
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Sequence
-from datetime import datetime, timezone
-from importlib.metadata import version
 
 from netprobe.coordinator.cells import cells
 from netprobe.coordinator.connections import discount_met
@@ -18,13 +15,14 @@ from netprobe.coordinator.deployment import Deployment, deployed
 from netprobe.coordinator.kernels import Kernels
 from netprobe.coordinator.mtu import measure
 from netprobe.coordinator.progress import Progress, Silent
+from netprobe.coordinator.record import now, record
 from netprobe.coordinator.refusals import Refusals
 from netprobe.coordinator.rounds import Rounds
 from netprobe.coordinator.sessions import Sessions
 from netprobe.model import Flow, Inventory, Run
 from netprobe.plan import Settings
 
-__all__ = ["Progress", "Settings", "Silent", "measure", "now", "run"]
+__all__ = ["Progress", "Settings", "Silent", "measure", "run"]
 
 
 async def run(
@@ -45,16 +43,7 @@ async def run(
         await _probe(there, told)
     field = there.field
     told.phase("judging", len(field.flows))
-    return Run(
-        inventory=inventory,
-        settings=settings,
-        hosts=there.muster.reports(),
-        cells=cells(field),
-        packets=field.packets,
-        started=started,
-        finished=now(),
-        versions={"netprobe": version("netprobe"), "python": platform.python_version()},
-    )
+    return record(there, inventory, settings, started, cells=cells(field))
 
 
 async def _probe(there: Deployment, told: Progress) -> None:
@@ -76,8 +65,3 @@ async def _probe(there: Deployment, told: Progress) -> None:
         await volleys.listen(crew.names, 0)
     await discount_met(crew, field)
     await kernels.ask()
-
-
-def now() -> str:
-    """The time, as a run tells it."""
-    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")

@@ -247,7 +247,7 @@ def _ends_notes(field: Field, flow: Flow) -> Iterable[str]:
     if flow.number in field.insisted and field.seen.passed(flow, BURST.mask):
         times = field.insisted[flow.number]
         yield f"each packet of the burst was sent {times} times: fewer pass than it seems"
-    for whose, kinds in _DAMAGED.items():
+    for whose, kinds in _DAMAGED.items() if flow.number in field.seen.damaged else ():
         if any(field.seen.at(DAMAGED, kind)[flow.number] for kind in kinds):
             yield f"{whose} with a wrong checksum"
 

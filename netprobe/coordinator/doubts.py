@@ -121,10 +121,8 @@ class Doubts:
         self, flows: Sequence[Flow], attempts: Attempts, *, times: int = 1, after_s: float = 0
     ) -> None:
         """The same packets again, so many times."""
-        volleys = [
-            Volley([flow for flow in flows if self._field.way(flow) == way], attempts, way)
-            for way in (KERNEL, LINK)
-        ]
+        sent, injected = self._field.by_way(flows)
+        volleys = [Volley(sent, attempts, KERNEL), Volley(injected, attempts, LINK)]
         await self._volleys.fire(volleys * times, after_s=after_s)
         await self._volleys.settle(flows, attempts.mask)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -163,6 +163,14 @@ class Field:
         """The way out for the packets whose arrival counts."""
         return LINK if self.is_injected(flow) else KERNEL
 
+    def by_way(self, flows: Iterable[Flow]) -> tuple[list[Flow], list[Flow]]:
+        """Flows that leave through the kernel, and those that enter below its netfilter."""
+        return _parted(flows, self.is_injected)
+
+    def by_entry(self, flows: Iterable[Flow]) -> tuple[list[Flow], list[Flow]]:
+        """Flows that have their conntrack entries for themselves, and those that share them."""
+        return _parted(flows, self.shares_conntrack)
+
     def shares_conntrack(self, flow: Flow) -> bool:
         """Whether the flow and its opposite are one conntrack entry."""
         return self.probes[flow.probe].shares_conntrack
@@ -283,3 +291,11 @@ class Field:
                 break
             further |= there
         return further
+
+
+def _parted(flows: Iterable[Flow], is_apart: Callable[[Flow], bool]) -> tuple[list[Flow], list[Flow]]:
+    ordinary: list[Flow] = []
+    apart: list[Flow] = []
+    for flow in flows:
+        (apart if is_apart(flow) else ordinary).append(flow)
+    return ordinary, apart

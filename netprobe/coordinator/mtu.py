@@ -13,11 +13,8 @@ What a pair comes to is worked out in `netprobe.coordinator.tracks`.
 from __future__ import annotations
 
 import math
-import platform
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timezone
-from importlib.metadata import version
 from typing import Final
 
 import msgspec
@@ -29,6 +26,7 @@ from netprobe.coordinator.deployment import Deployment, deployed
 from netprobe.coordinator.field import Craft
 from netprobe.coordinator.parallel import Parallel
 from netprobe.coordinator.progress import Progress, Silent
+from netprobe.coordinator.record import now, record
 from netprobe.coordinator.tracks import Pair, Track, Tracks
 from netprobe.coordinator.volleys import SPOKEN_RATE, Volley
 from netprobe.model import (
@@ -71,7 +69,7 @@ async def measure(inventory: Inventory, settings: Settings, progress: Progress |
     started then.
     """
     told = Silent() if progress is None else progress
-    started = _now()
+    started = now()
     asked = _inventory(inventory)
     flows = plan.flows(asked, settings)
     if len(flows) * _VOLLEYS >= MAX_FLOWS:
@@ -85,27 +83,14 @@ async def measure(inventory: Inventory, settings: Settings, progress: Progress |
     async with deployed(asked, settings, told, copies) as there:
         measurement = _Measurement(there, len(flows), told)
         await measurement.make()
-    return Run(
-        inventory=inventory,
-        settings=settings,
-        hosts=there.muster.reports(),
-        cells=(),
-        mtus=tuple(measurement.tracks.results()),
-        packets=there.field.packets,
-        started=started,
-        finished=_now(),
-        versions={"netprobe": version("netprobe"), "python": platform.python_version()},
-    )
+    mtus = tuple(measurement.tracks.results())
+    return record(there, inventory, settings, started, mtus=mtus)
 
 
 def _inventory(inventory: Inventory) -> Inventory:
     """The same hosts, with one flow of each kind between two of them."""
     ports = {name: ports[:1] for name, ports in inventory.ports.items()}
     return msgspec.structs.replace(inventory, probes=KINDS, modes=None, ports=ports)
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
 
 
 class _Measurement:

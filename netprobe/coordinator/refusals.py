@@ -19,11 +19,9 @@ from netprobe.attempts import FIRST, SLOW, Attempts
 from netprobe.coordinator.field import Field
 from netprobe.coordinator.progress import Progress
 from netprobe.coordinator.rounds import Rounds
-from netprobe.coordinator.volleys import Volleys
+from netprobe.coordinator.volleys import SPOKEN_PERIOD_S, Volleys
 from netprobe.model import Family, Flow, Segment
 
-_PERIOD_S: Final = 1.1
-"""A little more than the second that Linux takes to give out another error to the same destination."""
 _ROUTE_PERIOD_S: Final = 2.2
 """An error of an IPv4 route costs two of these rations (linux/net/ipv4/route.c, ip_error)."""
 _ROUTE_BURST: Final = 3
@@ -94,7 +92,7 @@ class _Queue:
         attempt = self.best()[1]
         if self.ration.family is Family.IPV4:
             return self.drawn_at + (period_s if attempt < _SURE else _ROUTE_PERIOD_S)
-        return self.drawn_at + (_IPV6_PERIOD_S if attempt < _SURE else _PERIOD_S)
+        return self.drawn_at + (_IPV6_PERIOD_S if attempt < _SURE else SPOKEN_PERIOD_S)
 
     def asked(self, flow: Flow, words: int, *, heard: bool, is_quiet: bool) -> bool:
         """
@@ -161,7 +159,7 @@ class Refusals:
         unheard = self._volleys.unheard(silent)
         dead = {flow.number for flow in unheard}
         alive = [flow for flow in silent if flow.number not in dead]
-        await self._together(alive, _TOGETHER, self._drawn_at + _PERIOD_S)
+        await self._together(alive, _TOGETHER, self._drawn_at + SPOKEN_PERIOD_S)
         if unheard:
             left_s = max(0.0, rested_at - trio.current_time())
             await self._volleys.listen({flow.src for flow in unheard}, left_s)
@@ -272,7 +270,7 @@ class Refusals:
         # A firewall may say the same for half of the price; then more is heard than routes can have said.
         most = _ROUTE_BURST + (trio.current_time() - self._started) / _ROUTE_PERIOD_S
         return {
-            ration: _ROUTE_PERIOD_S if ration in of_routes and count <= most else _PERIOD_S
+            ration: _ROUTE_PERIOD_S if ration in of_routes and count <= most else SPOKEN_PERIOD_S
             for ration, count in words.items()
         }
 

@@ -11,7 +11,7 @@ it made is deleted; only then the other follows.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from netprobe import plan
@@ -59,23 +59,15 @@ class Rounds:
 
     async def one_way(self) -> None:
         """Every flow, as far as it can be tested, but those that share an entry with one of these."""
-        direct, shared = self._split(self._field.testable(self._field.flows))
+        direct, shared = self._field.by_entry(self._field.testable(self._field.flows))
         await self._round("first look", direct, [each for each in shared if not self._field.is_second(each)])
 
     async def other_way(self) -> None:
         """The rest."""
-        _direct, shared = self._split(self._field.testable(self._field.flows))
+        _direct, shared = self._field.by_entry(self._field.testable(self._field.flows))
         await self._state.forget()
         await self._round("the other way", [], [each for each in shared if self._field.is_second(each)])
         await self._state.forget()
-
-    def _split(self, flows: Iterable[Flow]) -> tuple[list[Flow], list[Flow]]:
-        """Flows that have their conntrack entries for themselves, and those that share them."""
-        return _parted(flows, self._field.shares_conntrack)
-
-    def _by_way(self, flows: Iterable[Flow]) -> tuple[list[Flow], list[Flow]]:
-        """Flows that leave through the kernel, and those that enter below its netfilter."""
-        return _parted(flows, self._field.is_injected)
 
     async def _round(self, name: str, direct: Sequence[Flow], shared: Sequence[Flow]) -> None:
         """A first look, and the confirmation of all that was missed."""
@@ -85,7 +77,9 @@ class Rounds:
         self._told.phase(name, len(flows))
         look = plan.first_look(self._field.settings, len(self._field.flows), len(self._field.order))
         ahead = [flow for flow in direct if self._field.will_hold_session(flow)]
-        more, forwarded = self._by_way(flow for flow in direct if not self._field.will_hold_session(flow))
+        more, forwarded = self._field.by_way(
+            flow for flow in direct if not self._field.will_hold_session(flow)
+        )
         dropped = dict(self._field.overflowed)
         await self._volleys.fire(
             [
@@ -115,7 +109,7 @@ class Rounds:
     async def _volley(self, flows: Sequence[Flow], attempts: Attempts, *, same_port: int = 1) -> None:
         """Fire, each flow by its way, and settle."""
         dropped = dict(self._field.overflowed)
-        sent, injected = self._by_way(flows)
+        sent, injected = self._field.by_way(flows)
         await self._volleys.fire(
             [Volley(sent, attempts, KERNEL, same_port), Volley(injected, attempts, LINK, same_port)]
         )
@@ -124,7 +118,7 @@ class Rounds:
 
     async def ask(self, flows: Sequence[Flow], attempts: Attempts, *, after_s: float = 0) -> None:
         """Fire no faster than a host can find words for each packet, and settle."""
-        sent, injected = self._by_way(flows)
+        sent, injected = self._field.by_way(flows)
         # Who has few words has had them for those that were always first, and they may have been lost.
         await self._volleys.fire(
             [Volley(injected, attempts, LINK), Volley(sent, attempts, KERNEL)],
@@ -137,7 +131,7 @@ class Rounds:
         """Fire attempts that may have been made before, each time of some flows, and let them come."""
         volleys = []
         for flows in times:
-            sent, injected = self._by_way(flows)
+            sent, injected = self._field.by_way(flows)
             volleys += [Volley(injected, attempts, LINK), Volley(sent, attempts, KERNEL)]
         await self._volleys.fire(volleys)
         ends = {name for flows in times for flow in flows for name in (flow.src, flow.dst)}
@@ -166,7 +160,7 @@ class Rounds:
 
     async def look_again(self) -> None:
         """Look beside flows of which the first packet passed when they were asked slowly: a limit, maybe."""
-        flows, _shared = self._split(self._field.testable(self._field.flows))
+        flows, _shared = self._field.by_entry(self._field.testable(self._field.flows))
         late = [
             flow
             for flow in flows
@@ -219,12 +213,12 @@ class Rounds:
         await self._muster.arm_points()
         await self._burst(flows)
         lossy = [flow for flow in flows if self._may_vary(flow)]
-        direct, shared = self._split(self._field.testable(self._field.flows))
+        direct, shared = self._field.by_entry(self._field.testable(self._field.flows))
         suspects = [flow for flow in self._related(direct, lossy) if not self._made(flow, BURST)]
         if suspects:
             await self._burst(suspects)
         await self._vary([flow for flow in (*lossy, *suspects) if not self._made(flow, PATTERN)])
-        asked = await self._doubts.resolve(*self._split(self._related([*direct, *shared], lossy)))
+        asked = await self._doubts.resolve(*self._field.by_entry(self._related([*direct, *shared], lossy)))
         await self.withdraw([*flows, *suspects, *asked])
 
     async def _vary(self, flows: Sequence[Flow]) -> None:
@@ -250,7 +244,7 @@ class Rounds:
         if not flows:
             return
         dropped = dict(self._field.overflowed)
-        sent, injected = self._by_way(flows)
+        sent, injected = self._field.by_way(flows)
         for number in range(SAME_PORT):
             first = PATTERN.first + number
             turn = [Attempts(each, 1) for each in range(first, PATTERN.first + PATTERN.total, SAME_PORT)]
@@ -336,11 +330,3 @@ class Rounds:
             await self._volleys.fire([Volley(inside, OUTPUT_WATCHED, KERNEL)], most_a_second=SPOKEN_RATE)
             await self._volleys.listen({flow.src for flow in inside}, 0)
             await self._volleys.settle(inside, OUTPUT_WATCHED.mask)
-
-
-def _parted(flows: Iterable[Flow], is_apart: Callable[[Flow], bool]) -> tuple[list[Flow], list[Flow]]:
-    ordinary: list[Flow] = []
-    apart: list[Flow] = []
-    for flow in flows:
-        (apart if is_apart(flow) else ordinary).append(flow)
-    return ordinary, apart

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from typing import TypeAlias
+
 from netprobe import wire
 from netprobe.coordinator.crew import Crew
 from netprobe.coordinator.field import Field
 from netprobe.coordinator.volleys import ANSWER_TIMEOUT_S
 from netprobe.model import Flow
+
+_Tuple: TypeAlias = tuple[int, str, str, int, int]
 
 
 class State:
@@ -23,19 +28,17 @@ class State:
 
     async def look(self) -> None:
         """Note which entries there are before the first packet."""
-        flows = {
-            name: [flow for flow in self._field.testable(theirs) if self._field.shares_conntrack(flow)]
-            for name, theirs in self._field.ending_at.items()
-        }
-        requests = {
-            name: wire.Conntrack(tuples=[_tuple(flow) for flow in theirs])
-            for name, theirs in flows.items()
-            if theirs
-        }
+        flows: dict[str, dict[_Tuple, list[int]]] = defaultdict(lambda: defaultdict(list))
+        for name, theirs in self._field.ending_at.items():
+            for flow in self._field.testable(theirs):
+                if self._field.shares_conntrack(flow):
+                    flows[name][_tuple(flow)].append(flow.number)
+        requests = {name: wire.Conntrack(tuples=list(theirs)) for name, theirs in flows.items()}
         tracked = await self._crew.ask("conntrack", requests, wire.Tracked, ANSWER_TIMEOUT_S)
         for name, result in tracked.items():
-            before = {number for number in result.found if number < len(flows[name])}
-            self._field.before[name] = {flows[name][number].number for number in before}
+            numbers = list(flows[name].values())
+            before = {number for number in result.found if number < len(numbers)}
+            self._field.before[name] = {flow for number in before for flow in numbers[number]}
             if result.tracking:
                 ours = [each for number, each in enumerate(requests[name].tuples) if number not in before]
                 self._ours[name] = wire.Conntrack(tuples=ours, delete=True)
@@ -50,7 +53,7 @@ class State:
         await self._crew.ask("conntrack", self._ours, wire.Tracked, ANSWER_TIMEOUT_S)
 
 
-def _tuple(flow: Flow) -> tuple[int, str, str, int, int]:
+def _tuple(flow: Flow) -> _Tuple:
     # WireGuard speaks between equal ports; IP protocol 4 has none.
     port = flow.port or 0
     return flow.protocol, flow.src_address, flow.dst_address, port, port

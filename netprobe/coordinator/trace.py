@@ -19,11 +19,12 @@ import trio
 
 from netprobe import hops
 from netprobe.attempts import ALL_OF_A_PORT, HOPS, HOPS_AGAIN, Attempts
-from netprobe.coordinator import now, run
+from netprobe.coordinator import run
 from netprobe.coordinator.deployment import Deployment, deployed
 from netprobe.coordinator.field import KERNEL, LINK
 from netprobe.coordinator.progress import Progress, Silent
-from netprobe.coordinator.volleys import SPOKEN_RATE, Volley
+from netprobe.coordinator.record import now
+from netprobe.coordinator.volleys import SPOKEN_PERIOD_S, SPOKEN_RATE, Volley
 from netprobe.diagnosis import diagnose
 from netprobe.model import Family, Flow, Hop, Inventory, Reply, Run, Segment, Settings, Trace, Verdict
 from netprobe.modes import needed_cells, required_flows
@@ -38,8 +39,6 @@ MOST_TRACES: Final = 24
 _WINDOW: Final = 8
 """So many hops are asked at once: most ways are not longer, and an open port gets few SYNs too many."""
 _POLL_S: Final = 0.05
-_PERIOD_S: Final = 1.1
-"""A little more than the second after which Linux has another word for the same host."""
 _PATIENCE_S: Final = 10.0
 """How long silent hops are asked again, for all traces together: a run must end."""
 
@@ -221,7 +220,7 @@ class _Tracer:
     async def _again(self) -> None:
         """Ask silent hops again, those of one flow at a time of all that tell the same listener."""
         ends_at = trio.current_time() + _PATIENCE_S
-        while self._fired_at + _PERIOD_S < ends_at:
+        while self._fired_at + SPOKEN_PERIOD_S < ends_at:
             turn: dict[tuple[str, Family], list[_Question]] = {}
             for flow in sorted(self._there.field.testable(self._flows), key=self._patience_with):
                 if silent := self._silent(flow):
@@ -229,7 +228,7 @@ class _Tracer:
             if not turn:
                 return
             questions = sorted((each for some in turn.values() for each in some), key=lambda each: each.ttl)
-            after_s = max(0.0, self._fired_at + _PERIOD_S - trio.current_time())
+            after_s = max(0.0, self._fired_at + SPOKEN_PERIOD_S - trio.current_time())
             await self._ask(questions, HOPS_AGAIN, after_s=after_s)
             self._sure.update(questions)
 
@@ -269,7 +268,8 @@ class _Tracer:
         volleys = [
             Volley(theirs, Attempts(numbers.first + ttl - 1, 1), way, ALL_OF_A_PORT, shape=Shape(hops=ttl))
             for ttl, flows in by_ttl.items()
-            for way, theirs in self._by_way(flows)
+            for way, theirs in zip((KERNEL, LINK), self._there.field.by_way(flows), strict=True)
+            if theirs
         ]
         await self._there.volleys.fire(volleys, after_s=after_s, most_a_second=SPOKEN_RATE, timed=True)
         self._fired_at = trio.current_time()
@@ -280,10 +280,3 @@ class _Tracer:
                 {end for flow, _ in open_ for end in (flow.src, flow.dst)}, _POLL_S
             )
             open_ = [each for each in open_ if not self._is_settled(each)]
-
-    def _by_way(self, flows: Iterable[Flow]) -> list[tuple[str, list[Flow]]]:
-        """Flows by their ways out: those that share a conntrack entry with their opposite leave no trace."""
-        ways: dict[str, list[Flow]] = {KERNEL: [], LINK: []}
-        for flow in flows:
-            ways[self._there.field.way(flow)].append(flow)
-        return [(way, theirs) for way, theirs in ways.items() if theirs]

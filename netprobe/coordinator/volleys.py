@@ -27,6 +27,9 @@ ANSWER_TIMEOUT_S: Final = 10.0
 SPOKEN_RATE: Final = 500.0
 """Packets a second that a host may refuse with a word each: Linux says 1,000 (net.ipv4.icmp_msgs_per_sec)."""
 
+SPOKEN_PERIOD_S: Final = 1.1
+"""A little more than the second that Linux takes to give out another error to the same destination."""
+
 _MORE_THAN_EVER: Final = 0xFFFFFFFF
 _FIRST_LOOK_S: Final = 0.05
 _RTT_FACTOR: Final = 4

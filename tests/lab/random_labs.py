@@ -29,28 +29,14 @@ from netprobe.lab.expectations import label
 from netprobe.model import RATIONED, Caveat, Cell, Family, Flow, Run, Segment, Verdict
 from netprobe.plan import Settings
 from tests.lab.halves import SPOKEN, Truth
+from tests.lab.live.programs import HOLD
 from tests.lab.probing import Held, evidence
 from tests.lab.rules import Net
 from tests.lab.seeds import network
 from tests.lab.truth import Model
 
-# Holds the sockets that its arguments name, and says so; nothing that netprobe sends gets further than them.
-_SERVICE: Final = """
-import signal, socket, sys
-held = []
-for word in sys.argv[1:]:
-    protocol, address, port = word.split(",")
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    handle = socket.socket(family, socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM)
-    if family == socket.AF_INET6:
-        handle.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    handle.bind((address, int(port)))
-    if protocol == "tcp":
-        handle.listen()
-    held.append(handle)
-print("ready", flush=True)
-signal.pause()
-"""
+# Nothing that netprobe sends gets further than to its sockets.
+_SERVICE: Final = HOLD + "import signal; signal.pause()"
 
 _IN_TIME: Final = 2
 """

@@ -17,6 +17,7 @@ from netprobe.lab import Lab, describe
 from netprobe.lab.description import Hook
 from netprobe.model import Family, Fragments, Limit, Outcome, PathMtu, Run, Settings
 from netprobe.mtus import calico_mtus, exit_status
+from tests.lab.live.programs import HOLD, Program
 
 pytestmark = pytest.mark.lab
 
@@ -317,14 +318,14 @@ def test_what_is_mostly_lost_is_no_narrow_path(rules: list[str]) -> None:
     assert {each.path_mtu for each in calico_mtus(run)} <= {1500}
 
 
+SERVICE: Final = [sys.executable, "-c", f"{HOLD}sys.stdin.read()", "tcp,0.0.0.0,179", "tcp,::,179"]
+
+
 def test_no_syn_with_data_is_sent_to_a_live_service() -> None:
     """Somebody else's port gets SYNs without data, of which the segment size is read."""
     with lab("ab") as network:
         network.nft("b", "tcp dport 179 meta length > 100 counter")
-        argv = [sys.executable, "-c", SERVICE]
-        service = network.popen("b", argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        assert service.stdout is not None
-        assert "ready\n" == service.stdout.readline()
+        Program(network, "b", SERVICE, ready="^ready$")
         run = measured(network)
         counted = network.run("b", ["nft", "list", "ruleset"]).stdout
 
@@ -335,17 +336,6 @@ def test_no_syn_with_data_is_sent_to_a_live_service() -> None:
         assert "holds the port: no SYN with data" in bgp.reason
         assert (1500, mss) == (found.mtu, found.tcp_mss)
     assert "counter packets 0 bytes 0" in re.sub(r" +", " ", counted)
-
-
-SERVICE: Final = """
-import socket, sys
-handle = socket.socket(socket.AF_INET6)
-handle.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-handle.bind(("::", 179))
-handle.listen()
-print("ready", flush=True)
-sys.stdin.read()
-"""
 
 
 def test_a_firewall_that_wants_no_data_in_a_syn_says_nothing_of_sizes() -> None:
@@ -403,10 +393,7 @@ def test_half_open_connections_are_taken_back() -> None:
     """A live service whose answers get lost would repeat each for a minute."""
     with lab("ab") as network:
         network.nft("router", "tcp sport 179 drop")
-        argv = [sys.executable, "-c", SERVICE]
-        service = network.popen("b", argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        assert service.stdout is not None
-        assert "ready\n" == service.stdout.readline()
+        Program(network, "b", SERVICE, ready="^ready$")
         run = measured(network)
         half_open = network.run("b", ["ss", "-Hnt", "state", "syn-recv"]).stdout
 

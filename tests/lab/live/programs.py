@@ -83,6 +83,24 @@ class Program:
         return f"{self.name} (pid {self.process.pid}) holds the port"
 
 
+HOLD: Final = """
+import socket, sys
+held = {}
+for word in sys.argv[1:]:
+    protocol, address, port = word.split(",")
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    handle = socket.socket(family, socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM)
+    if family == socket.AF_INET6:
+        handle.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    handle.bind((address, int(port)))
+    if protocol == "tcp":
+        handle.listen()
+    held[word] = handle
+print("ready", flush=True)
+"""
+"""The beginning of a service: it holds the sockets that its arguments name, `tcp,ADDRESS,PORT`."""
+
+
 _CONNECT: Final = """
 import socket, sys
 with socket.create_connection((sys.argv[1], int(sys.argv[2]))) as connection:

@@ -18,7 +18,7 @@ from netprobe.lab import Lab, describe
 from netprobe.lab.expectations import label
 from netprobe.model import Family, Run, Verdict
 from netprobe.plan import Settings
-from tests.lab.live.programs import GREETING, IGNORED, IN_USE, Program, check_open, connect, three_runs
+from tests.lab.live.programs import GREETING, HOLD, IGNORED, IN_USE, Program, check_open, connect, three_runs
 from tests.lab.probing import Held, evidence, held, only, probe
 
 pytestmark = pytest.mark.lab
@@ -27,21 +27,13 @@ NAME: Final = "some-service"
 
 TWO: Final = "{name: two hosts, hosts: [a, {name: b, roles: [node, typha, apiserver, etcd]}]}"
 
-_SERVICE: Final = f"""
-import selectors, socket, sys
+_SERVICE: Final = f"""{HOLD}
+import selectors
 open("/proc/self/comm", "w").write("{NAME}")
 selector = selectors.DefaultSelector()
-for word in sys.argv[1:]:
-    kind, address, port = word.split(",")
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    held = socket.socket(family, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
-    if family == socket.AF_INET6:
-        held.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    held.bind((address, int(port)))
-    if kind == "tcp":
-        held.listen()
-    selector.register(held, selectors.EVENT_READ, word)
-print("ready", flush=True)
+for word, handle in held.items():
+    selector.register(handle, selectors.EVENT_READ, word)
+print("named", flush=True)
 while True:
     for key, _ in selector.select():
         if key.data.startswith("tcp"):
@@ -57,7 +49,7 @@ class Service(Program):
     """A service on a host, ready."""
 
     def __init__(self, lab: Lab, on: str, *sockets: str) -> None:
-        super().__init__(lab, on, [sys.executable, "-c", _SERVICE, *sockets], ready="^ready$", name=NAME)
+        super().__init__(lab, on, [sys.executable, "-c", _SERVICE, *sockets], ready="^named$", name=NAME)
 
 
 TCP_PORTS: Final = (179, 5473, 6443, 2379)
