@@ -15,9 +15,14 @@ from typing import Final
 
 LENGTH_DIGITS: Final = 8
 
-# Python 3.6 syntax; as the text of a string literal it is one line, whatever shell it goes through.
+AT_INTERPRETER: Final = "netprobe:interpreter"
+"""Said on stdout when the interpreter runs."""
+
+# The syntax of any Python; as the text of a string literal it is one line, whatever shell it goes through.
 _STAGE_ONE: Final = (
-    "import os,zlib\n"
+    "import os,sys,zlib\n"
+    "if sys.version_info<(3,6):raise SystemExit('netprobe: Python '+sys.version.split()[0]+' is too old')\n"
+    f"os.write(1,b'\\n{AT_INTERPRETER}\\n')\n"
     "def r(n):\n"
     " b=b''\n"
     " while len(b)<n:\n"

@@ -85,14 +85,20 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class Host(msgspec.Struct, frozen=True, kw_only=True):
-    """A machine of the inventory."""
+    """
+    A machine of the inventory.
+
+    The agent there is run by sudo, or by the command `become`; `python` is its interpreter, found on the host
+    where it is empty.
+    """
 
     name: str
     addresses: tuple[str, ...]
     roles: tuple[Role, ...] = (Role.NODE,)
     connection: Connection = Connection(type="local")
     sudo: bool = False
-    python: tuple[str, ...] = ("python3",)
+    become: tuple[str, ...] = ()
+    python: tuple[str, ...] = ()
 
     def address(self, family: Family) -> str | None:
         """The probed address of a family: the first one listed, or None."""

@@ -12,24 +12,34 @@ from typing import Final, TypeVar
 import msgspec
 import trio
 
-from netprobe import bundle, transports, wire
+from netprobe import bundle, failures, launch, transports, wire
+from netprobe.access import Access
+from netprobe.failures import Story, one_line
 from netprobe.model import Host
 
 START_TIMEOUT_S: Final = 30.0
 _END_TIMEOUT_S: Final = 1.0
 _GRACE_S: Final = 0.2
-_STDERR_LINES: Final = 5
-_NOISE_LINES: Final = 2
-_LINE_CHARACTERS: Final = 300
-_ALIVE_S: Final = 30.0
-"""How often an agent is told that we are still there; it ends where it hears nothing for two minutes."""
+_LOG_LINES: Final = 300
+"""Of what ssh tells while it logs in."""
+_STDERR_LINES: Final = 50
+_ALIVE_S: Final = 15.0
+"""How often an agent is told that we are still there; it ends where it hears nothing for a minute."""
 _STDERR_BYTES: Final = 1 << 16
 
 _T = TypeVar("_T")
 
 
 class HostLostError(Exception):
-    """An agent that did not start, died, talked garbage or hung; the text is the reason, in one line."""
+    """
+    An agent that did not start, died, talked garbage or hung; the text is the reason, in one line.
+
+    `is_refused`: the host took no connection just now, and may take one later.
+    """
+
+    def __init__(self, reason: str, *, is_refused: bool = False) -> None:
+        super().__init__(reason)
+        self.is_refused = is_refused
 
 
 class Session:
@@ -39,9 +49,12 @@ class Session:
     Once lost, a session stays lost: every later request fails with the first reason.
     """
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, access: Access | None = None) -> None:
         self.host = host
         self.lost: HostLostError | None = None
+        self._access = access or Access()
+        self._transport = transports.registry()[host.connection.type]
+        self._arranged: Host | None = None
         self._conversation = wire.Conversation()
         self._process: trio.Process | None = None
         self._waiting: dict[int, tuple[trio.Event, list[wire.Reply]]] = {}
@@ -49,14 +62,17 @@ class Session:
         self._reason = ""
         self._gone = trio.Event()
         self._stderr: deque[str] = deque(maxlen=_STDERR_LINES)
+        self._log: deque[str] = deque(maxlen=_LOG_LINES)
         self._stderr_closed = trio.Event()
         self._writing = trio.Lock()
+        self._asks = launch.prompt()
+        self._ready = trio.Event()
+        self._is_asked = False
 
     async def start(self, nursery: trio.Nursery, timeout_s: float = START_TIMEOUT_S) -> None:
         """Start the agent and wait for its hello; `HostLostError` where none comes within `timeout_s`."""
-        argv = transports.registry()[self.host.connection.type].argv(
-            self.host, bundle.command(self.host.python)
-        )
+        host = await self._arrange()
+        argv = self._transport.argv(host, launch.SHELL, self._access)
         try:
             self._process = await trio.lowlevel.open_process(
                 argv,
@@ -73,12 +89,27 @@ class Session:
         nursery.start_soon(self._read_stderr, self._process)
         nursery.start_soon(self._keep_alive)
         with trio.move_on_after(timeout_s) as scope:
+            await self._write(launch.line(host, self._transport.within(host), self._access, self._asks))
+            if host.sudo and self._access.sudo_password is not None:
+                # What follows must not be taken for a password.
+                await self._ready.wait()
             await self._write(bundle.stream())
             await self._greeted.wait()
         if scope.cancelled_caught:
             raise await self._lose(f"the agent did not start within {timeout_s:g} s")
         if self.lost is not None:
             raise self.lost
+
+    async def _arrange(self) -> Host:
+        """The host with a place to run the agent, made where there is none."""
+        if self._transport.arrange is None:
+            return self.host
+        try:
+            self._arranged = await self._transport.arrange(self.host)
+        except LookupError as error:
+            self._stderr_closed.set()
+            raise await self._lose(str(error)) from None
+        return self._arranged
 
     async def request(self, verb: str, fields: msgspec.Struct, kind: type[_T], timeout_s: float) -> _T:
         """
@@ -107,18 +138,27 @@ class Session:
             raise await self._lose_for_garbage(error) from None
 
     async def end(self) -> None:
-        """End the agent and wait until its process is gone; killed where it does not go by itself."""
+        """
+        End the agent and wait until its process is gone; killed where it does not go by itself.
+
+        Where this is cancelled it is killed at once.
+        """
         process = self._process
-        if process is None:
-            return
-        with trio.CancelScope(shield=True):
-            await self._ask_to_end()
-            self._kill()
+        if process is not None:
+            try:
+                await self._ask_to_end()
+            finally:
+                self._kill()
             with trio.move_on_after(_END_TIMEOUT_S):
                 await process.wait()
             for stream in (process.stdout, process.stderr):
                 if stream is not None:
                     await stream.aclose()
+        if self._arranged is not None and self._transport.dismiss is not None:
+            arranged, self._arranged = self._arranged, None
+            # What is left there goes by itself; that it could not be taken away now is no result of a run.
+            with contextlib.suppress(LookupError):
+                await self._transport.dismiss(arranged)
 
     async def _ask_to_end(self) -> None:
         """Close its stdin: the agent ends then, and takes its traces with it; so does ssh."""
@@ -142,7 +182,9 @@ class Session:
     async def _keep_alive(self) -> None:
         while self.lost is None:
             await trio.sleep(_ALIVE_S)
-            await self._write(b"\n")
+            # Before the agent runs, an empty line could be taken for something else.
+            if self._greeted.is_set():
+                await self._write(b"\n")
 
     async def _write(self, data: bytes) -> None:
         process = self._process
@@ -162,6 +204,8 @@ class Session:
             async for data in process.stdout:
                 for reply in self._conversation.receive(bytes(data)):
                     self._deliver(reply)
+                if launch.AT_INTERPRETER in self._conversation.noise:
+                    self._ready.set()
                 if self._conversation.greeted:
                     self._greeted.set()
         except wire.ProtocolError as error:
@@ -181,8 +225,13 @@ class Session:
             return
         try:
             async for data in process.stderr:
-                *lines, pending = (pending + data).split(b"\n")
+                pending, log = failures.without_log(pending + data)
+                self._log.extend(log)
+                *lines, pending = pending.split(b"\n")
                 self._stderr.extend(text for text in map(_text, lines) if text)
+                if self._asks.encode() in pending:
+                    pending = b""
+                    await self._tell_password()
                 # Whoever writes without end writes no line that could be told.
                 pending = pending[:_STDERR_BYTES]
         except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -191,6 +240,16 @@ class Session:
             if text := _text(pending):
                 self._stderr.append(text)
             self._stderr_closed.set()
+
+    async def _tell_password(self) -> None:
+        """Answer sudo's question; once, because a second one means that the answer was wrong."""
+        password = self._access.sudo_password
+        if self._is_asked or password is None:
+            if self._process is not None and self._process.stdin is not None:
+                await self._process.stdin.aclose()
+            return
+        self._is_asked = True
+        await self._write(f"{password.reveal()}\n".encode())
 
     def _deliver(self, reply: wire.Reply) -> None:
         if reply.id is None:
@@ -226,17 +285,28 @@ class Session:
                 with trio.move_on_after(_END_TIMEOUT_S):
                     await self._stderr_closed.wait()
             finally:
-                self.lost = HostLostError(self._reason + self._last_words())
+                self.lost = self._why()
                 for answered, _replies in self._waiting.values():
                     answered.set()
                 self._greeted.set()
+                self._ready.set()
                 self._gone.set()
         return self.lost or HostLostError(reason)
 
-    def _last_words(self) -> str:
-        noise = [] if self._conversation.greeted else self._conversation.noise[-_NOISE_LINES:]
-        said = [*(_text(line.encode()) for line in noise), *self._stderr]
-        return f": {' | '.join(said)}" if said else ""
+    def _why(self) -> HostLostError:
+        """What the host and the way there have said, explained as far as it is understood."""
+        story = Story(
+            host=self.host,
+            reason=self._reason,
+            stdout=tuple(self._conversation.noise),
+            stderr=tuple(self._stderr),
+            log=tuple(self._log),
+            greeted=self._conversation.greeted,
+        )
+        why, is_refused = failures.explain(story)
+        if self._access.sudo_password is not None:
+            why = self._access.sudo_password.out_of(why)
+        return HostLostError(why, is_refused=is_refused)
 
     def _epitaph(self, status: int | None) -> str:
         what = "the agent ended" if self._conversation.greeted else "the agent did not start"
@@ -247,9 +317,4 @@ class Session:
 
 
 def _text(line: bytes) -> str:
-    return one_line(line[: 4 * _LINE_CHARACTERS].decode("utf-8", "replace"))
-
-
-def one_line(text: str) -> str:
-    """A text as part of a line, shortened: without what a terminal would take for a line's end."""
-    return " ".join(text.split())[:_LINE_CHARACTERS]
+    return one_line(line[: 4 * failures.LINE_CHARACTERS].decode("utf-8", "replace"))

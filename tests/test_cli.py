@@ -20,6 +20,7 @@ import pytest
 import trio
 
 from netprobe import __version__, coordinator, plan, reports
+from netprobe.access import Access
 from netprobe.attempts import FIRST
 from netprobe.cli import app
 from netprobe.cli import run as run_command
@@ -78,12 +79,18 @@ class FakeCoordinator:
         self.verdict = Verdict.OPEN
         self.failure: BaseException | None = None
         self.asked: list[tuple[Inventory, plan.Settings]] = []
+        self.access: Access | None = None
 
     async def run(
-        self, inventory: Inventory, settings: plan.Settings, progress: coordinator.Progress | None = None
+        self,
+        inventory: Inventory,
+        settings: plan.Settings,
+        progress: coordinator.Progress | None = None,
+        access: Access | None = None,
     ) -> Run:
         """A run without a packet."""
         self.asked.append((inventory, settings))
+        self.access = access
         if progress is not None:
             progress.phase("probing", 2)
             progress.advance()
@@ -133,6 +140,43 @@ def test_the_help_is_as_it_was_read_and_approved(
 
     assert 0 == app.status_of([*command.split(), "--help"])
     assert golden.read_text() == capsys.readouterr().out
+
+
+def test_how_to_log_in_reaches_the_coordinator_and_the_password_nobody_else(
+    fake: FakeCoordinator,
+    hosts: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """
+    It is asked for once, from stdin where there is no terminal; no output and no representation has it.
+    """
+    monkeypatch.setattr(sys, "stdin", io.StringIO("open sesame\n"))
+    options = ["--forks", "7", "--accept-new-host-keys", "--ask-sudo-password"]
+
+    assert 0 == app.status_of(["run", str(hosts), *options, "--format", "json", "-v"])
+    assert fake.access is not None
+    assert (7, True) == (fake.access.forks, fake.access.accept_new_host_keys)
+    assert fake.access.sudo_password is not None
+    assert "open sesame" == fake.access.sudo_password.reveal()
+    captured = capsys.readouterr()
+    assert "sesame" not in captured.out + captured.err + repr(fake.access)
+
+
+def test_a_password_that_cannot_be_read_is_told_before_anything_is_sent(
+    fake: FakeCoordinator,
+    hosts: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """
+    A stdin that ends, or that has the inventory.
+    """
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+
+    assert 2 == app.status_of(["run", str(hosts), "--ask-sudo-password"])
+    assert "no sudo password on stdin: " in capsys.readouterr().err
+    assert [] == fake.asked
 
 
 def test_without_a_word_the_help_is_shown_and_nothing_is_right(capsys: pytest.CaptureFixture[str]) -> None:

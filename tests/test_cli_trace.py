@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from netprobe import coordinator
+from netprobe.access import Access
 from netprobe.attempts import MAX_HOPS
 from netprobe.cli import app
 from netprobe.coordinator import trace as tracer
@@ -63,8 +64,10 @@ class FakeTracer:
         flow: Flow,
         reach: Reach,
         progress: coordinator.Progress,
+        access: Access,
     ) -> Run:
         """A trace without a packet."""
+        assert Access() == access
         self.asked.append((inventory, settings, list(flows), flow, reach))
         progress.phase("tracing", 1)
         run = a_run(inventory, settings, self.verdict)
@@ -252,7 +255,7 @@ def test_a_run_is_traced_where_that_is_asked(
     runs = FakeCoordinator()
     traced = []
 
-    async def trace_blocked(run: Run, _progress: coordinator.Progress) -> Run:
+    async def trace_blocked(run: Run, _progress: coordinator.Progress, _access: Access) -> Run:
         traced.append(run)
         return run
 

@@ -80,20 +80,29 @@ def test_every_key_of_the_design_is_understood(monkeypatch: pytest.MonkeyPatch) 
                     type="ssh", host="node-a.example", user="ops", port=22, identity="/home/ops/.ssh/id"
                 ),
                 sudo=True,
+                python=("python3",),
             ),
             Host(
                 name="node-b",
                 addresses=("10.0.0.12",),
                 connection=Connection(type="netns", name="node-b"),
                 sudo=True,
+                python=("python3",),
             ),
             Host(
                 name="node-c",
                 addresses=("10.0.0.13",),
                 connection=Connection(type="command", argv=("podman", "exec", "-i", "node-c")),
                 sudo=True,
+                python=("python3",),
             ),
-            Host(name="here", addresses=("10.0.0.14",), connection=Connection(type="local"), sudo=True),
+            Host(
+                name="here",
+                addresses=("10.0.0.14",),
+                connection=Connection(type="local"),
+                sudo=True,
+                python=("python3",),
+            ),
         ),
         probes=("bgp", "wireguard"),
         modes=("ipip", "vxlan"),
@@ -209,7 +218,7 @@ ONE_LINE = {
         hosts("{name: a, addresses: [10.0.0.1], colour: red}"),
         (
             "i.yaml:2: hosts[0].colour: unknown key; "
-            "expected one of name, addresses, roles, connection, sudo, python"
+            "expected one of name, addresses, roles, connection, sudo, become, python"
         ),
     ),
     "an unknown key at the top": (TWO + "prots: {}\n", 'i.yaml:4: prots: unknown key; did you mean "ports"?'),
@@ -682,7 +691,7 @@ def test_all_mistakes_are_told_in_the_order_of_the_file() -> None:
         'i.yaml:6: hosts[1].addresses[0]: duplicate address "10.0.0.1"; hosts[0] has it',
         (
             "i.yaml:7: hosts[1].colour: unknown key; "
-            "expected one of name, addresses, roles, connection, sudo, python"
+            "expected one of name, addresses, roles, connection, sudo, become, python"
         ),
         "i.yaml:8: hosts[2].name: missing",
         'i.yaml:8: hosts[2].addresses[0]: "fe80::1" is a link-local address; write one that is routed',

@@ -14,8 +14,9 @@ import pytest
 import trio
 
 from netprobe import bundle, session, wire
+from netprobe.failures import one_line
 from netprobe.model import Connection, Host
-from netprobe.session import HostLostError, Session, one_line
+from netprobe.session import HostLostError, Session
 
 TIMEOUT_S: Final = 10.0
 SHORT_S: Final = 0.2

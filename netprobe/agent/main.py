@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 PROTOCOL = 1
 _READ_BYTES = 1 << 20
-_IDLE_S = 120.0
+_IDLE_S = 60.0
 """Without a word from the coordinator for so long, the connection is dead: end, rather than stay for ever."""
 _CLAIM = "\0netprobe"
 _CLAIM_TRIES, _CLAIM_PAUSE_S = 10, 0.05

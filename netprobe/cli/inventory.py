@@ -72,8 +72,9 @@ def _table(headers: tuple[str, ...], rows: Iterator[tuple[object, ...]]) -> str:
 
 def _host(host: Host) -> tuple[object, ...]:
     roles = ", ".join(role.value for role in host.roles)
-    sudo = " (sudo)" if host.sudo else ""
-    return host.name, ", ".join(host.addresses), roles, f"{_reached(host.connection, host.name)}{sudo}"
+    become = "sudo" if host.sudo else next(iter(host.become), "")
+    root = f" ({become})" if become else ""
+    return host.name, ", ".join(host.addresses), roles, f"{_reached(host.connection, host.name)}{root}"
 
 
 def _reached(connection: Connection, name: str) -> str:

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from netprobe.cli.errors import Refused
+from netprobe.cli.login import Login
+from netprobe.cli.login import login as login_options
 from netprobe.cli.output import AS_TEXT_OR_JSON, TEXT_OR_JSON, TO_FILE, Output
 from netprobe.cli.running import run_to_end
 from netprobe.cli.selection import Choices, selection
 
 if TYPE_CHECKING:
+    from netprobe.access import Access
     from netprobe.cli.progress import Progress
     from netprobe.model import Inventory, Run, Settings
 
@@ -30,8 +33,17 @@ Exit status: 0 every path was measured, and whoever sends too much is told so,
 @selection("inventory", "family", "only", "rate", "timeout")
 @AS_TEXT_OR_JSON
 @TO_FILE
+@login_options
 @click.option("-v", "--verbose", is_flag=True, help="Every pair by itself, and a line for each phase.")
-def mtu(inventory: Path, format_: str | None, output: Path | None, *, verbose: bool, **choices: Any) -> int:  # noqa: ANN401
+def mtu(
+    inventory: Path,
+    format_: str | None,
+    output: Path | None,
+    *,
+    login: Login,
+    verbose: bool,
+    **choices: Any,  # noqa: ANN401 - handed over as they are
+) -> int:
     """
     Measure the path MTUs between the nodes of INVENTORY, and say which MTU to give Calico.
 
@@ -43,22 +55,23 @@ def mtu(inventory: Path, format_: str | None, output: Path | None, *, verbose: b
 
     narrowed, settings, _ = Choices(probe=("bgp", "vxlan"), **choices).plan(inventory)
     target = Output(output)
+    access = login.access(inventory)
 
     from netprobe.cli.progress import Progress
     from netprobe.mtus import exit_status
 
     with Progress(verbose=verbose) as progress:
-        result = measure(narrowed, settings, progress)
+        result = measure(narrowed, settings, progress, access)
     chosen = format_ or format_of(output, TEXT_OR_JSON)
     target.write(render(result, chosen, target, verbose=verbose))
     return exit_status(result.mtus)
 
 
-def measure(inventory: Inventory, settings: Settings, progress: Progress) -> Run:
+def measure(inventory: Inventory, settings: Settings, progress: Progress, access: Access) -> Run:
     """The measurement itself."""
     from netprobe import coordinator
 
-    return run_to_end(coordinator.measure, inventory, settings, progress)
+    return run_to_end(coordinator.measure, inventory, settings, progress, access)
 
 
 def check_pairs(inventory: Inventory, settings: Settings) -> None:

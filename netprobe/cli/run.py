@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
+from netprobe.cli.login import Login
+from netprobe.cli.login import login as login_options
 from netprobe.cli.mtu import check_pairs, measure
 from netprobe.cli.output import TO_FILE, Output
 from netprobe.cli.running import run_to_end
 from netprobe.cli.selection import Choices, items, selection
 
 if TYPE_CHECKING:
+    from netprobe.access import Access
     from netprobe.cli.progress import Progress
     from netprobe.model import Inventory, Run, Settings
     from netprobe.reports import Options
@@ -73,6 +76,7 @@ a black hole is 1, and one that could not be measured 3."""
     help="The output format.",
 )
 @TO_FILE
+@login_options
 @click.option(
     "--trace",
     is_flag=True,
@@ -92,6 +96,7 @@ def run(
     format_: str | None,
     output: Path | None,
     *,
+    login: Login,
     trace: bool,
     with_mtu: bool,
     verbose: bool,
@@ -108,17 +113,18 @@ def run(
         check_pairs(narrowed, settings)
     # Before anything is sent: a result that cannot be written is a pity.
     target = Output(output)
+    access = login.access(inventory)
 
     from netprobe import mtus
     from netprobe.cli.progress import Progress
     from netprobe.modes import exit_status
 
     with Progress(verbose=verbose) as progress:
-        result = probe(narrowed, settings, progress)
+        result = probe(narrowed, settings, progress, access)
         if trace:
-            result = trace_blocked(result, progress)
+            result = trace_blocked(result, progress, access)
         if with_mtu:
-            result = _with_mtus(result, measure(narrowed, settings, progress))
+            result = _with_mtus(result, measure(narrowed, settings, progress, access))
     target.write(render(result, format_ or format_of(output), target, verbose=verbose))
     statuses = {exit_status(result), mtus.exit_status(result.mtus)}
     return next((status for status in (1, 3) if status in statuses), 0)
@@ -136,7 +142,7 @@ def _with_mtus(result: Run, measured: Run) -> Run:
     )
 
 
-def probe(inventory: Inventory, settings: Settings, progress: Progress) -> Run:
+def probe(inventory: Inventory, settings: Settings, progress: Progress, access: Access | None = None) -> Run:
     """The run itself."""
     import gc
 
@@ -144,14 +150,14 @@ def probe(inventory: Inventory, settings: Settings, progress: Progress) -> Run:
 
     # Nearly all that a run makes it keeps; looking for cycles in it takes a tenth of its time.
     gc.disable()
-    return run_to_end(coordinator.run, inventory, settings, progress)
+    return run_to_end(coordinator.run, inventory, settings, progress, access=access)
 
 
-def trace_blocked(result: Run, progress: Progress) -> Run:
+def trace_blocked(result: Run, progress: Progress, access: Access) -> Run:
     """The run with the traces of flows that are blocked on the path."""
     from netprobe.coordinator import trace
 
-    return run_to_end(trace.trace_blocked, result, progress)
+    return run_to_end(trace.trace_blocked, result, progress, access)
 
 
 def format_of(output: Path | None, formats: Collection[str] | None = None) -> str:

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 import click
 
 from netprobe.cli.errors import refusals
+from netprobe.cli.login import Login
+from netprobe.cli.login import login as login_options
 from netprobe.cli.output import AS_TEXT_OR_JSON, TEXT_OR_JSON, TO_FILE, Output
 from netprobe.cli.run import format_of, options
 from netprobe.cli.running import run_to_end
 from netprobe.cli.selection import INVENTORY, RATE, TIMEOUT, complete_hosts, complete_probes, read
 
 if TYPE_CHECKING:
+    from netprobe.access import Access
     from netprobe.cli.progress import Progress
     from netprobe.model import Flow, Inventory, Run, Settings
 
@@ -63,6 +66,7 @@ Exit status: 0 the flow is open, 1 it is not, 2 nothing was sent,
 @TIMEOUT
 @AS_TEXT_OR_JSON
 @TO_FILE
+@login_options
 @click.option("-v", "--verbose", is_flag=True, help="A line for each phase.")
 def trace(  # noqa: PLR0913 - one for each option
     inventory: Path,
@@ -78,6 +82,7 @@ def trace(  # noqa: PLR0913 - one for each option
     timeout: float | None,
     format_: str | None,
     output: Path | None,
+    login: Login,
     verbose: bool,
 ) -> int:
     """
@@ -103,11 +108,12 @@ def trace(  # noqa: PLR0913 - one for each option
     (flow,) = (flow for flow in flows if (flow.probe, flow.port) == (probe, to))
     # Before anything is sent: a result that cannot be written is a pity.
     target = Output(output)
+    access = login.access(inventory)
 
     from netprobe.cli.progress import Progress
 
     with Progress(verbose=verbose) as progress:
-        result = _trace(narrowed, settings, flows, flow, (max_hops, tries), progress)
+        result = _trace(narrowed, settings, flows, flow, (max_hops, tries), progress, access)
     is_json = (format_ or format_of(output, TEXT_OR_JSON)) == "json"
     target.write(_render(result, target, is_json=is_json))
     return _STATUS.get(result.cells[flow.number].judgement.verdict.value, 1)
@@ -131,10 +137,12 @@ def _trace(
     flow: Flow,
     reach: tuple[int, int],
     progress: Progress,
+    access: Access,
 ) -> Run:
     from netprobe.coordinator import trace
 
-    return run_to_end(trace.trace_one, inventory, settings, flows, flow, trace.Reach(*reach), progress)
+    reached = trace.Reach(*reach)
+    return run_to_end(trace.trace_one, inventory, settings, flows, flow, reached, progress, access)
 
 
 def _render(result: Run, target: Output, *, is_json: bool) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from netprobe.access import Access
 from netprobe.coordinator.cells import cells
 from netprobe.coordinator.connections import discount_met
 from netprobe.coordinator.deployment import Deployment, deployed
@@ -30,16 +31,17 @@ async def run(
     settings: Settings,
     progress: Progress | None = None,
     flows: Sequence[Flow] | None = None,
+    access: Access | None = None,
 ) -> Run:
     """
-    Probe everything that an inventory asks for, or only `flows`.
+    Probe everything that an inventory asks for, or only `flows`; `access` says how to log in.
 
     Hosts that fail are in the result with their reasons. Raises `ValueError` where an inventory asks for more
     flows than a run can number; nothing has been started then.
     """
     told = Silent() if progress is None else progress
     started = now()
-    async with deployed(inventory, settings, told, flows) as there:
+    async with deployed(inventory, settings, told, access, flows) as there:
         await _probe(there, told)
     field = there.field
     told.phase("judging", len(field.flows))

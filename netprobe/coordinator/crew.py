@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeVar
 
@@ -9,12 +10,15 @@ import msgspec
 import trio
 
 from netprobe import wire
+from netprobe.access import Access
 from netprobe.coordinator.progress import Progress
+from netprobe.failures import one_line
 from netprobe.model import Host
-from netprobe.session import HostLostError, Session, one_line
+from netprobe.session import HostLostError, Session
 
-FORKS: Final = 50
-"""How many agents are started at a time: each start costs CPU on both sides, and sshd refuses floods."""
+_TRIES: Final = 6
+_FIRST_PAUSE_S: Final = 0.5
+"""Before a host that took no connection is tried again; the next pause is twice as long."""
 
 _T = TypeVar("_T")
 
@@ -27,11 +31,14 @@ class Crew:
     asked. Whoever is lost is reported to `report` at once, by name and reason.
     """
 
-    def __init__(self, hosts: Sequence[Host], report: Callable[[str, str], None], told: Progress) -> None:
+    def __init__(
+        self, hosts: Sequence[Host], access: Access, report: Callable[[str, str], None], told: Progress
+    ) -> None:
         self.lost: dict[str, str] = {}
+        self._access = access
         self._report = report
         self._told = told
-        self._sessions = {host.name: Session(host) for host in hosts}
+        self._sessions = {host.name: Session(host, access) for host in hosts}
 
     @property
     def names(self) -> list[str]:
@@ -46,19 +53,37 @@ class Crew:
 
     async def start(self, nursery: trio.Nursery) -> None:
         """Start all agents; returns when each has greeted or failed."""
-        limit = trio.CapacityLimiter(FORKS)
+        limit = trio.CapacityLimiter(self._access.forks)
 
-        async def start(session: Session) -> None:
-            async with limit:
-                try:
-                    await session.start(nursery)
-                except HostLostError as error:
-                    self._lose(session.host.name, str(error))
-                self._told.advance()
+        async def start(name: str) -> None:
+            for pause in self._pauses():
+                async with limit:
+                    error = await self._try(name, nursery)
+                if error is None or not error.is_refused:
+                    break
+                await trio.sleep(pause)
+                await self._sessions[name].end()
+                self._sessions[name] = Session(self._sessions[name].host, self._access)
+            if error is not None:
+                self._lose(name, str(error))
+            self._told.advance()
 
         async with trio.open_nursery() as starters:
-            for session in self._sessions.values():
-                starters.start_soon(start, session)
+            for name in self._sessions:
+                starters.start_soon(start, name)
+
+    async def _try(self, name: str, nursery: trio.Nursery) -> HostLostError | None:
+        try:
+            await self._sessions[name].start(nursery)
+        except HostLostError as error:
+            return error
+        return None
+
+    @staticmethod
+    def _pauses() -> list[float]:
+        """How long to wait after each try; hosts behind one door must not come back all at once."""
+        spread = random.SystemRandom()
+        return [_FIRST_PAUSE_S * 2**n * spread.uniform(0.5, 1.5) for n in range(_TRIES)]
 
     async def ask(
         self, verb: str, requests: Mapping[str, msgspec.Struct], kind: type[_T], timeout_s: float

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import trio
 
+from netprobe.access import Access
 from netprobe.coordinator.crew import Crew
 from netprobe.coordinator.field import Field
 from netprobe.coordinator.muster import Muster
@@ -29,7 +30,11 @@ class Deployment(NamedTuple):
 
 @asynccontextmanager
 async def deployed(
-    inventory: Inventory, settings: Settings, told: Progress, flows: Sequence[Flow] | None = None
+    inventory: Inventory,
+    settings: Settings,
+    told: Progress,
+    access: Access | None = None,
+    flows: Sequence[Flow] | None = None,
 ) -> AsyncIterator[Deployment]:
     """
     Deploy the agents of an inventory, or those that `flows` need; they are ended however the body ends.
@@ -40,7 +45,8 @@ async def deployed(
     more flows than a run can number; nothing has been started then.
     """
     field = Field(inventory, settings, flows)
-    crew = Crew([host for host in inventory.hosts if field.ending_at[host.name]], field.lose, told)
+    needed = [host for host in inventory.hosts if field.ending_at[host.name]]
+    crew = Crew(needed, access or Access(), field.lose, told)
     there = Deployment(crew, field, Muster(crew, field), Volleys(crew, field), State(crew, field))
     async with trio.open_nursery() as nursery:
         try:

@@ -21,6 +21,7 @@ import msgspec
 import trio
 
 from netprobe import plan, wire
+from netprobe.access import Access
 from netprobe.attempts import Attempts
 from netprobe.coordinator.deployment import Deployment, deployed
 from netprobe.coordinator.field import Craft
@@ -60,7 +61,12 @@ _PAUSE_S: Final = 0.35
 """Between two times that a router is asked why: many have two errors a second (RFC 1812 §4.3.2.8)."""
 
 
-async def measure(inventory: Inventory, settings: Settings, progress: Progress | None = None) -> Run:
+async def measure(
+    inventory: Inventory,
+    settings: Settings,
+    progress: Progress | None = None,
+    access: Access | None = None,
+) -> Run:
     """
     A run without cells that has the path MTUs between all nodes of an inventory.
 
@@ -80,7 +86,7 @@ async def measure(inventory: Inventory, settings: Settings, progress: Progress |
         for volley in range(_VOLLEYS)
         for flow in flows
     ]
-    async with deployed(asked, settings, told, copies) as there:
+    async with deployed(asked, settings, told, access, copies) as there:
         measurement = _Measurement(there, len(flows), told)
         await measurement.make()
     mtus = tuple(measurement.tracks.results())

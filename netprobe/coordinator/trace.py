@@ -18,6 +18,7 @@ import msgspec
 import trio
 
 from netprobe import hops
+from netprobe.access import Access
 from netprobe.attempts import ALL_OF_A_PORT, HOPS, HOPS_AGAIN, Attempts
 from netprobe.coordinator import run
 from netprobe.coordinator.deployment import Deployment, deployed
@@ -70,6 +71,7 @@ async def trace(
     pairs: Sequence[Pair],
     reach: Reach = Reach(),  # noqa: B008 (it is a constant)
     progress: Progress | None = None,
+    access: Access | None = None,
 ) -> Traced:
     """
     Trace flows of an inventory, side by side.
@@ -82,7 +84,7 @@ async def trace(
     ends = {name for flow in flows for name in (flow.src, flow.dst)}
     there = tuple(host for host in inventory.hosts if host.name in ends)
     inventory = msgspec.structs.replace(inventory, hosts=there)
-    async with deployed(inventory, settings, told, list(theirs.values())) as deployment:
+    async with deployed(inventory, settings, told, access, list(theirs.values())) as deployment:
         own = [Pair(theirs[flow], None if other is None else theirs[other]) for flow, other in pairs]
         tracer = _Tracer(deployment, reach, own)
         told.phase("tracing", len(flows))
@@ -106,22 +108,23 @@ async def trace_one(
     flow: Flow,
     reach: Reach,
     progress: Progress | None = None,
+    access: Access | None = None,
 ) -> Run:
     """
     A run over flows of one pair, numbered from 0, with the trace of one of them.
 
     Beside it is traced another one that is open, unless the flow itself is.
     """
-    result = await run(inventory, settings, progress, flows)
+    result = await run(inventory, settings, progress, flows, access)
     cell = result.cells[flow.number]
     if cell.judgement.verdict is Verdict.UNTESTED:
         return msgspec.structs.replace(result, traces=(Trace(flow=flow, error=cell.judgement.detail),))
     is_open = cell.judgement.verdict is Verdict.OPEN
     pair = Pair(flow, None if is_open else hops.reference(flow, result.cells))
-    return _with(result, await trace(inventory, settings, [pair], reach, progress))
+    return _with(result, await trace(inventory, settings, [pair], reach, progress, access))
 
 
-async def trace_blocked(result: Run, progress: Progress | None = None) -> Run:
+async def trace_blocked(result: Run, progress: Progress | None = None, access: Access | None = None) -> Run:
     """
     A run with the trace of one flow of each group that was lost on the path; of the largest groups.
 
@@ -134,7 +137,9 @@ async def trace_blocked(result: Run, progress: Progress | None = None) -> Run:
     pairs = [Pair(flow, hops.reference(flow, result.cells)) for flow in flows[:MOST_TRACES]]
     if not pairs:
         return result
-    return _with(result, await trace(result.inventory, result.settings, pairs, progress=progress))
+    return _with(
+        result, await trace(result.inventory, result.settings, pairs, progress=progress, access=access)
+    )
 
 
 class _Question(NamedTuple):

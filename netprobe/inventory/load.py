@@ -78,11 +78,17 @@ class _Whole:
         self._check_addresses()
         self._check_ports()
         self._check_pod_cidr()
+        self._check_root(("defaults",), self._defaults)
         own = _entry(self._defaults.get("connection"))
         if isinstance(own.get("type"), str):
             self._check_options(("defaults", "connection"), str(own["type"]), own)
         for path, host in self._hosts():
+            self._check_root(path, host)
             self._check_connection(path, host)
+
+    def _check_root(self, path: KeyPath, entry: Entry) -> None:
+        if entry.get("sudo") is True and "become" in entry:
+            self._add((*path, "become"), 'beside "sudo: true"; expected one way to become root')
 
     def _check_names(self) -> None:
         first: dict[str, KeyPath] = {}
@@ -179,10 +185,17 @@ class _Whole:
             if isinstance(identity := connection.get("identity"), str):
                 connection["identity"] = _expanded(identity)
             addresses = [_normal(address) for address in msgspec.convert(host["addresses"], list[str])]
-            hosts.append({**self._defaults, **host, "addresses": addresses, "connection": connection})
+            own = {**host, "addresses": addresses, "connection": connection}
+            hosts.append({**self._defaults_of(host), **own})
         ranges = msgspec.convert(self._data.get("pod_cidr", []), list[str])
         pod_cidr = [str(ip_network(text)) for text in ranges]
         return msgspec.convert({**self._data, "hosts": hosts, "pod_cidr": pod_cidr}, Inventory)
+
+    def _defaults_of(self, host: Entry) -> Entry:
+        """The defaults, without another way to become root where a host has its own."""
+        ways = {"sudo", "become"}
+        unwanted = ways if ways & host.keys() else set()
+        return {key: value for key, value in self._defaults.items() if key not in unwanted}
 
     def check_needs(self, inventory: Inventory) -> None:
         """Find the probes that some host has no address for, and the modes that no hosts can have."""

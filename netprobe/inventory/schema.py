@@ -184,7 +184,8 @@ class HostEntry(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     roles: Annotated[tuple[Role, ...], Meta(min_length=1, extra=_SET)] = (Role.NODE,)
     connection: ConnectionEntry = msgspec.field(default_factory=ConnectionEntry)
     sudo: bool = False
-    python: _Command = ("python3",)
+    become: _Command = ()
+    python: _Command = ()
 
 
 class DefaultsEntry(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -192,7 +193,8 @@ class DefaultsEntry(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
     connection: ConnectionEntry = msgspec.field(default_factory=ConnectionEntry)
     sudo: bool = False
-    python: _Command = ("python3",)
+    become: _Command = ()
+    python: _Command = ()
 
 
 class Document(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

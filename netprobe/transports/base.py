@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
+from netprobe.access import Access
 from netprobe.model import Host
 
 
+def _nothing(_host: Host) -> tuple[str, ...]:
+    return ()
+
+
 class Transport(msgspec.Struct, frozen=True, kw_only=True):
-    """`argv(host, remote)` is the command line that runs the argument vector `remote` on a host."""
+    """
+    A way to reach a host.
+
+    `argv(host, remote, access)` is the command line that runs the argument vector `remote` on a host, with
+    its stdin and stdout connected. `within(host)` is the command that an agent must be run by there, as root
+    where the inventory asks for that. Where a place to run it must be made first, `arrange(host)` makes it
+    and returns the host whose connection leads there, and `dismiss` takes that away; both raise `LookupError`
+    with the reason where they cannot.
+    """
 
     name: str
-    argv: Callable[[Host, Sequence[str]], list[str]]
-
-
-def as_root(host: Host, remote: Sequence[str]) -> list[str]:
-    """`remote`, by sudo where the inventory asks for it; `-n` because nobody is there to type a password."""
-    return ["sudo", "-n", *remote] if host.sudo else list(remote)
+    argv: Callable[[Host, Sequence[str], Access], list[str]]
+    within: Callable[[Host], Sequence[str]] = _nothing
+    arrange: Callable[[Host], Awaitable[Host]] | None = None
+    dismiss: Callable[[Host], Awaitable[None]] | None = None

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from netprobe.access import Access
 from netprobe.model import Host
-from netprobe.transports.base import Transport, as_root
+from netprobe.transports.base import Transport
 
 
-def _argv(host: Host, remote: Sequence[str]) -> list[str]:
-    return [*host.connection.argv, *as_root(host, remote)]
+def _argv(host: Host, remote: Sequence[str], _access: Access) -> list[str]:
+    return [*host.connection.argv, *remote]
 
 
 TRANSPORT = Transport(name="command", argv=_argv)

@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
-from netprobe.transports.base import Transport, as_root
+from collections.abc import Sequence
 
-TRANSPORT = Transport(name="local", argv=as_root)
+from netprobe.access import Access
+from netprobe.model import Host
+from netprobe.transports.base import Transport
+
+
+def _argv(_host: Host, remote: Sequence[str], _access: Access) -> list[str]:
+    return list(remote)
+
+
+TRANSPORT = Transport(name="local", argv=_argv)

@@ -6,22 +6,30 @@ import shlex
 from collections.abc import Sequence
 from typing import Final
 
+from netprobe.access import Access
 from netprobe.model import Host
-from netprobe.transports.base import Transport, as_root
+from netprobe.transports.base import Transport
 
-_CONNECT_TIMEOUT_S: Final = 10
+CONNECT_TIMEOUT_S: Final = 10
 _ALIVE_INTERVAL_S, _ALIVE_COUNT = 5, 3
 
 
-def _argv(host: Host, remote: Sequence[str]) -> list[str]:
+def _argv(host: Host, remote: Sequence[str], access: Access) -> list[str]:
     connection = host.connection
-    argv = [
-        "ssh",
+    # ssh takes the first value of an option: the inventory's own come before ours.
+    argv = ["ssh", *connection.options]
+    if access.accept_new_host_keys:
+        argv.append("-oStrictHostKeyChecking=accept-new")
+    argv += [
         # BatchMode: nobody is there to answer a question, so it must fail instead of asking.
         "-oBatchMode=yes",
-        f"-oConnectTimeout={_CONNECT_TIMEOUT_S}",
+        f"-oConnectTimeout={CONNECT_TIMEOUT_S}",
         f"-oServerAliveInterval={_ALIVE_INTERVAL_S}",
         f"-oServerAliveCountMax={_ALIVE_COUNT}",
+        # A master that is there is used; one that we began would stay, and hold our stderr.
+        "-oControlMaster=no",
+        # Which keys it offers, how far it comes: without that a refusal cannot be explained.
+        "-oLogLevel=DEBUG1",
         "-T",
     ]
     if connection.user:
@@ -30,10 +38,9 @@ def _argv(host: Host, remote: Sequence[str]) -> list[str]:
         argv += ["-p", str(connection.port)]
     if connection.identity:
         argv += ["-i", connection.identity]
-    argv += connection.options
-    # ssh joins its operands with spaces and hands them to the login shell: quote each.
-    command = shlex.join(as_root(host, remote))
-    return [*argv, "--", connection.host or host.name, command]
+    # ssh joins its operands with spaces and hands them to the login shell, whichever that is: exec, so that
+    # it does not stay, and each word quoted.
+    return [*argv, "--", connection.host or host.name, shlex.join(["exec", *remote])]
 
 
 TRANSPORT = Transport(name="ssh", argv=_argv)

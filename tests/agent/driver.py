@@ -154,7 +154,7 @@ class Agent:
                 raise EOFError(f"the agent ended; on stderr: {self.complaints()!r}")
             self._pending += data
         line, _newline, self._pending = self._pending.partition(b"\n")
-        if not line:
+        if not line or line == bundle.AT_INTERPRETER.encode():
             return self.line(timeout_s)
         found = json.loads(line)
         assert isinstance(found, dict)
