@@ -318,7 +318,7 @@ _START: Final[tuple[_Rule, ...]] = (
 _DROPPED: Final[tuple[_Rule, ...]] = (
     (
         r"^Timeout, server \S+ not responding",
-        _says("the connection to {where} dropped: nothing came back for 15 s"),
+        _says("the connection to {where} dropped: nothing came back to the keep-alives of ssh"),
     ),
     (rf"^(?P<what>{_BROKEN})", _says("the connection to {where} dropped: {what}")),
 )

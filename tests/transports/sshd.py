@@ -29,7 +29,7 @@ PORT: Final = 2022
 
 _CONFIG: Final = """
 Port {port}
-ListenAddress {address}
+ListenAddress 0.0.0.0
 HostKey {directory}/host_key
 AuthorizedKeysFile /run/netprobe/keys
 PidFile none
@@ -74,7 +74,7 @@ class Servers:
             subprocess.run(argv, check=True)
         accounts.write(directory)
         self._write_client()
-        waiting = [self._start(name, host.address(Family.IPV4)) for name, host in lab.hosts.items()]
+        waiting = [self._start(name) for name in lab.hosts]
         for process in waiting:
             _wait_until_listening(process)
 
@@ -94,9 +94,9 @@ class Servers:
         """A PATH in which `ssh` is the client."""
         return f"{self.directory / 'bin'}{os.pathsep}{os.environ['PATH']}"
 
-    def _start(self, name: str, address: str) -> subprocess.Popen[str]:
+    def _start(self, name: str) -> subprocess.Popen[str]:
         key, config = self.directory / "key.pub", self.directory / f"sshd_config.{name}"
-        config.write_text(_CONFIG.format(port=PORT, address=address, directory=self.directory))
+        config.write_text(_CONFIG.format(port=PORT, directory=self.directory))
         program = server()
         assert program is not None
         start = ["sh", "-c", _START, "sh", str(key), program, "-D", "-e", "-f", str(config)]
