@@ -228,6 +228,12 @@ class Field:
                 missed = attempts.mask & ~self.seen.passed(flow, attempts.mask)
                 self._distrusted[flow.number] = self._distrusted.get(flow.number, 0) | missed
 
+    def distrust_missed(self, flows: Iterable[Flow], attempts: int) -> None:
+        """Note that what is missing may be lost because of the run's other packets: that says nothing."""
+        for flow in flows:
+            missed = self.seen.sent[flow.number] & attempts & ~self.seen.passed(flow, attempts)
+            self._distrusted[flow.number] = self._distrusted.get(flow.number, 0) | missed
+
     def distrust_met(self, flow: Flow, attempt: int) -> None:
         """
         Note a SYN that met a connection with its own addresses and ports: a real client's.

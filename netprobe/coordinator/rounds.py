@@ -10,6 +10,7 @@ it made is deleted; only then the other follows.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -41,6 +42,14 @@ from netprobe.model import Flow, Protocol
 _MAX_BURST_PACKETS: Final = 4000
 _MIN_BURST: Final = 5
 _ROTATION: Final = 3
+
+_CROWD: Final = 8
+_CROWD_SHARE: Final = 0.25
+"""So many flows of a host that lose some packets, and such a share of all: the run itself may be too fast."""
+_CALM_RATE: Final = 200.0
+"""Packets a second of a host that also a link of a few hundred kbit/s carries, beside the login."""
+_CALM_S: Final = 15.0
+"""A burst at that rate lasts no longer; where there are more packets, it is as slow as that allows."""
 
 _ROUNDS: Final = ((FIRST, 1), (BURST, 1), (PATTERN, SAME_PORT), (SLOW, 1), (COUNTED, 1))
 """The attempts of all rounds, and how many of each have a source port in common."""
@@ -145,11 +154,14 @@ class Rounds:
             return
         self._told.phase("confirming", len(missing))
         await self._muster.arm_points()
+        if self._is_crowded(flows):
+            self._calm(missing, FIRST.mask)
         # Ahead of the burst, whose settling waits for them as well.
         fresh = self._with_ports(flow for flow in missing if self._field.shares_conntrack(flow))
         await self._volleys.fire([Volley(fresh, FRESH_PORT_WATCHED, LINK, craft=Craft.FRESH_PORT)])
         await self._burst(missing)
-        lossy = [flow for flow in missing if self._passed(flow, FIRST.mask | BURST.mask)]
+        await self._burst_calmly(flows, missing)
+        lossy = [flow for flow in missing if self._loses_some(flow)]
         beside = await self._look_beside(flows, lossy)
         known = {flow.number for flow in beside}
         silent = [flow for flow in missing if flow.number not in known]
@@ -157,6 +169,48 @@ class Rounds:
         if late := [flow for flow in silent if self._passed(flow, BURST.mask)]:
             beside += await self._look_beside(flows, late)
         await self.withdraw(list(dict.fromkeys([*missing, *beside])))
+
+    def _loses_some(self, flow: Flow) -> bool:
+        """Whether some packets came; where the run was too fast for a link, whether some did not later."""
+        if not self._passed(flow, FIRST.mask | BURST.mask):
+            return False
+        counted = self._field.counted(flow, FIRST.mask | BURST.mask)
+        is_calm = self._volleys.most_a_second < math.inf
+        return not is_calm or self._passed(flow, counted) != counted
+
+    def _is_crowded(self, flows: Sequence[Flow]) -> bool:
+        """Whether some host loses some packets of so many flows that the run itself may be the reason."""
+        if self._volleys.most_a_second <= _CALM_RATE:
+            return False
+        tested: Counter[tuple[str, str]] = Counter()
+        partly: Counter[tuple[str, str]] = Counter()
+        for flow in self._field.testable(flows):
+            made = self._field.seen.sent[flow.number] & (FIRST.mask | BURST.mask)
+            ends = ("from", flow.src), ("to", flow.dst)
+            tested.update(ends)
+            if self._passed(flow, made) not in (0, made):
+                partly.update(ends)
+        return any(n >= max(_CROWD, _CROWD_SHARE * tested[end]) for end, n in partly.items())
+
+    def _calm(self, flows: Sequence[Flow], attempts: int) -> None:
+        """Send no faster, from now on, than a slow link carries; these flows get a burst, which counts."""
+        self._field.distrust_missed(flows, attempts)
+        busiest = max(Counter(flow.src for flow in flows).values())
+        rate = max(_CALM_RATE, busiest * _MIN_BURST / _CALM_S)
+        self._volleys.most_a_second = min(rate, self._volleys.most_a_second)
+        self._told.note(
+            "many flows lose some packets and not all: a link may be too slow for the run's pace; "
+            f"going on with {rate:.0f} packets a second from any host"
+        )
+
+    async def _burst_calmly(self, flows: Sequence[Flow], missing: Sequence[Flow]) -> None:
+        """Another burst, slower, where only the first one shows that the run itself may be too fast."""
+        busiest = max(Counter(flow.src for flow in missing).values())
+        first = self._burst_of(busiest)
+        rest = Attempts(first.first + first.total, min(first.total, BURST.total - first.total))
+        if rest.total and self._is_crowded(flows):
+            self._calm(missing, FIRST.mask | BURST.mask)
+            await self._volley(missing, rest)
 
     async def look_again(self) -> None:
         """Look beside flows of which the first packet passed when they were asked slowly: a limit, maybe."""
@@ -265,8 +319,12 @@ class Rounds:
     async def _burst(self, flows: Sequence[Flow]) -> None:
         # Many misses are no accident: the more of them, the fewer packets each needs.
         busiest = max(Counter(flow.src for flow in flows).values())
-        count = min(BURST.total, max(_MIN_BURST, _MAX_BURST_PACKETS // busiest))
-        await self._volley(flows, Attempts(BURST.first, count))
+        await self._volley(flows, self._burst_of(busiest))
+
+    @staticmethod
+    def _burst_of(busiest: int) -> Attempts:
+        """The burst, where a source has so many flows that get one."""
+        return Attempts(BURST.first, min(BURST.total, max(_MIN_BURST, _MAX_BURST_PACKETS // busiest)))
 
     def _passed(self, flow: Flow, attempts: int) -> int:
         return self._field.seen.passed(flow, attempts)

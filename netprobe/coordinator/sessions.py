@@ -70,7 +70,7 @@ class Sessions:
                 theirs[flow.src].setdefault(what, []).append((flow.number, flow.dst_address))
         timeout_s = _SESSION_S + self._volleys.slowest_rtt_s() * _ROUND_TRIPS
         # Every host is at both ends, of as many sessions.
-        rate = self._field.settings.rate / (plan.SESSION_PACKETS * beside)
+        rate = self._volleys.rate / (plan.SESSION_PACKETS * beside)
         requests = {
             name: wire.Connect(
                 attempt=attempt,

@@ -53,8 +53,15 @@ class Volleys:
     def __init__(self, crew: Crew, field: Field) -> None:
         self._crew = crew
         self._field = field
+        self.most_a_second = math.inf
+        """As fast as any host may send from now on, whatever the settings say."""
         self.overhear: Callable[[str, bytes], None] = lambda _name, _packet: None
         """Whom to tell of each packet that a host's taps have kept whole."""
+
+    @property
+    def rate(self) -> float:
+        """Packets a second that a host may send."""
+        return min(self._field.settings.rate, self.most_a_second)
 
     async def fire(
         self,
@@ -78,7 +85,7 @@ class Volleys:
                 packets[source] += len(flows) * volley.attempts.total
                 if volley.craft is not Craft.WITHDRAWAL:
                     theirs[source].append((volley.attempts, flows))
-        seen, rate = self._field.seen, min(self._field.settings.rate, most_a_second)
+        seen, rate = self._field.seen, min(self.rate, most_a_second)
         requests = {
             source: wire.Fire(rate=rate, after=after_s, volleys=each, timed=timed)
             for source, each in shots.items()
