@@ -197,7 +197,8 @@ def kubectl(
 
     with refusals():
         if file is None:
-            source, text = shlex.join(importer.argv(context, kubeconfig)), importer.ask(context, kubeconfig)
+            source = f"`{shlex.join(importer.argv(context, kubeconfig))}`"
+            text = importer.ask(context, kubeconfig)
         else:
             source, text = programs.called(file), programs.read(file)
         _write(importer.read(text, source, **choices), source, output)
@@ -246,7 +247,7 @@ def vagrant(
 
     with refusals():
         if ssh_config is None:
-            source, text = shlex.join(importer.argv(machines)), importer.ask(machines)
+            source, text = f"`{shlex.join(importer.argv(machines))}`", importer.ask(machines)
         else:
             source, text = programs.called(ssh_config), programs.read(ssh_config)
         sections = importer.chosen(configuration.parse(text, source), source, machines, addresses, roles)

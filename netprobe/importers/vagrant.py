@@ -177,7 +177,7 @@ def _started(name: str, config: str) -> subprocess.Popen[bytes]:
 
 
 def machine(text: str) -> Machine:
-    """What `ip -json address` wrote, and `ip -json route` behind it; `ValueError` where it is something else."""
+    """What `ip -json address` wrote, and `ip -json route` behind it; `ValueError` where it is not."""
     decoder = json.JSONDecoder()
     documents = []
     rest = text.strip()
@@ -217,7 +217,7 @@ def read(
         name: addresses[name] if name in addresses else _own(machines[name], logins[name], shared)
         for name in names
     }
-    routers = {} if keeps_routers else _routers(machines, own, addresses)
+    routers = {} if keeps_routers else _routers(machines, own, shared)
     problems = [
         f"{name}: it has no address of its own; a private_network in the Vagrantfile, or {_FIX_ADDRESS}"
         for name in names
@@ -265,15 +265,21 @@ def _own(machine: Machine, login: str, shared: Sequence[str]) -> tuple[str, ...]
 
 
 def _routers(
-    machines: Mapping[str, Machine], own: Mapping[str, Sequence[str]], given: Mapping[str, object]
+    machines: Mapping[str, Machine], own: Mapping[str, Sequence[str]], shared: Sequence[str]
 ) -> dict[str, str]:
     """The machines by way of which one reaches another, with the remark on each."""
-    owners = {address: name for name in machines for address in own[name]}
+    owners = {
+        address: name
+        for name, machine in machines.items()
+        for interface in machine.interfaces
+        for address in interface.own
+        if address not in shared
+    }
     found: dict[str, str] = {}
     for source, machine in machines.items():
         for route in machine.routes:
             router = owners.get(route.gateway)
-            if router is None or router in (source, *found) or router in given:
+            if router is None or router in (source, *found):
                 continue
             for target in own:
                 beyond = [address for address in own[target] if _is_beyond(address, route, machine)]

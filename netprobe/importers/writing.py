@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterable, Iterator
-from typing import Final
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
 
-from netprobe.importers.found import Found, Imported
+from netprobe.importers.found import Imported
 from netprobe.inventory import InventoryError, loads
 from netprobe.inventory.dump import host_entry, written
+from netprobe.inventory.schema import DEFAULT_CONNECTION, DefaultsEntry
 
 _WIDTH: Final = 100
 _NAME: Final = "<imported>"
+_MIN_ALIKE: Final = 2
+_DEFAULTS: Final = DefaultsEntry.__struct_fields__
+
+Entry = dict[str, Any]
+"""A mapping of the inventory that is written."""
 
 
 def write(imported: Imported, source: str, command: str) -> str:
@@ -24,10 +30,13 @@ def write(imported: Imported, source: str, command: str) -> str:
     lines = [*_comment(f"Made from {source} by"), f"#   {_printable(command)}"]
     if imported.remarks:
         lines += ["#", *(line for remark in imported.remarks for line in _comment(remark, "- "))]
+    entries = [host_entry(found.host) for found in imported.hosts]
+    common = _common(entries)
     lines.append("hosts:")
-    for found in imported.hosts:
-        lines += _entry(found)
-    text = "\n".join(lines) + "\n"
+    for found, entry in zip(imported.hosts, entries, strict=True):
+        lines += _entry(found.remarks, _without(entry, common))
+    defaults = {key: value for key, value in common.items() if value != {"type": DEFAULT_CONNECTION}}
+    text = "\n".join(lines) + "\n" + (written({"defaults": defaults}) if defaults else "")
     try:
         loads(text, _NAME)
     except InventoryError as error:
@@ -36,10 +45,37 @@ def write(imported: Imported, source: str, command: str) -> str:
     return text
 
 
-def _entry(found: Found) -> Iterator[str]:
-    for remark in found.remarks:
+def _common(entries: Sequence[Entry]) -> Entry:
+    """What all hosts have alike, as `defaults` has it: none of it is written for each of them."""
+    common = {key: value for key, value in _alike(entries).items() if key in _DEFAULTS}
+    connection = _alike([entry["connection"] for entry in entries])
+    # Options are for hosts of the type of connection that the defaults have.
+    return {**({"connection": connection} if "type" in connection else {}), **common}
+
+
+def _alike(entries: Sequence[Entry]) -> Entry:
+    if len(entries) < _MIN_ALIKE:
+        return {}
+    first, *others = entries
+    return {
+        key: value
+        for key, value in first.items()
+        if key != "connection" and all(other.get(key) == value for other in others)
+    }
+
+
+def _without(entry: Entry, common: Entry) -> Entry:
+    """An entry without what the defaults have."""
+    usual = common.get("connection", {})
+    own = {key: value for key, value in entry["connection"].items() if key not in usual}
+    rest = {key: own if key == "connection" else value for key, value in entry.items()}
+    return {key: value for key, value in rest.items() if key not in common or (key == "connection" and own)}
+
+
+def _entry(remarks: Sequence[str], entry: Entry) -> Iterator[str]:
+    for remark in remarks:
         yield from (f"  {line}" for line in _comment(remark))
-    yield from (f"  {line}" for line in written([host_entry(found.host)]).splitlines())
+    yield from (f"  {line}" for line in written([entry]).splitlines())
 
 
 def _comment(text: str, bullet: str = "") -> Iterable[str]:

@@ -1,8 +1,8 @@
 """
 The machines of the Vagrantfile without any virtual machine: namespaces with its addresses, routes and rules.
 
-Its own provisioners run in them, all but those that install packages. Each has a real SSH server and, as behind
-VirtualBox's NAT, an interface with the address 10.0.2.15; a script stands where `vagrant` would.
+Its own provisioners run in them, all but those that install packages. Each has a real SSH server and, as
+behind VirtualBox's NAT, an interface with the address 10.0.2.15; a script stands where `vagrant` would.
 """
 
 from __future__ import annotations
@@ -46,8 +46,7 @@ Host {name}
 
 _VAGRANT: Final = """\
 #!/bin/sh
-echo "$*" >>{directory}/vagrant.log
-[ "$1" = ssh-config ] && exec cat {directory}/ssh-config
+[ "$*" = ssh-config ] && exec cat {directory}/ssh-config
 exit 64
 """
 
@@ -83,19 +82,21 @@ def recorded() -> dict[str, Machine]:
 
 
 class Machines:
-    """The machines, running."""
+    """The machines, running: what is done on them."""
 
-    def __init__(self, lab: Lab, directory: Path) -> None:
+    def __init__(self, lab: Lab) -> None:
         self.lab = lab
-        self.directory = directory
-        servers = Servers(lab, directory)
-        self.addresses = {name: host.addresses for name, host in lab.hosts.items()}
-        logins = {name: next(iter(host.addresses.values())) for name, host in lab.hosts.items()}
-        logins = {ROUTER: recorded()[ROUTER].networks[0], **logins}
+        self._path = os.environ["PATH"]
+
+    def connect(self, directory: Path) -> None:
+        """Give them servers and the interface of a provider, and `vagrant` something to say; once."""
+        servers = Servers(self.lab, directory)
+        logins = {ROUTER: recorded()[ROUTER].networks[0]}
         servers.start(ROUTER, logins[ROUTER])
+        logins |= {name: next(iter(host.addresses.values())) for name, host in self.lab.hosts.items()}
         for name in logins:
-            for command in (f"link add nat0 type veth peer nat0-host", f"address add {NAT}/24 dev nat0"):
-                lab.run(name, ["ip", *command.split()])
+            for command in ("link add nat0 type veth peer nat0-host", f"address add {NAT}/24 dev nat0"):
+                self.lab.run(name, ["ip", *command.split()])
         key = directory / "key"
         sections = (
             _SECTION.format(name=name, address=address, user=USER, port=PORT, key=key)
@@ -114,6 +115,11 @@ class Machines:
                 if provisioner.name in names:
                     self.lab.run(name, provisioner.argv)
 
+    def rulesets(self) -> dict[str, str]:
+        """The rules of each machine, as nft lists them."""
+        names = (ROUTER, *self.lab.hosts)
+        return {name: self.lab.run(name, ["nft", "list", "ruleset"]).stdout for name in names}
+
     def netprobe(self, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         """The command as a user of the machines would type it."""
         return subprocess.run(
@@ -127,9 +133,9 @@ class Machines:
 
 
 @contextmanager
-def machines(directory: Path) -> Iterator[Machines]:
+def machines() -> Iterator[Machines]:
     """The machines, as `vagrant up` leaves them."""
     with Lab.from_file(LAB) as lab:
-        up = Machines(lab, directory)
+        up = Machines(lab)
         up.provision("routes", "faults")
         yield up
