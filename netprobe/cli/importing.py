@@ -54,14 +54,14 @@ def _addresses(_context: click.Context, option: click.Parameter, values: tuple[s
     return _pairs(option, values, lambda words: tuple(words.split(",")))
 
 
-def _role_option(name: str, what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def _role_option(name: str, instead: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return click.option(
         "--role",
         "roles",
         multiple=True,
         metavar=f"{name}=ROLE[,ROLE]",
         callback=_roles,
-        help=f"The roles of {what}: node, typha, apiserver, etcd, or none. May be repeated.",
+        help=f"The roles of {name}, of node, typha, apiserver and etcd, {instead}. May be repeated.",
     )
 
 
@@ -114,7 +114,7 @@ Examples:
   ansible-inventory --list | netprobe inventory import ansible - | netprobe inventory check -"""
 )
 @click.argument("inventory")
-@_role_option("GROUP", "the hosts of GROUP, instead of what its name says")
+@_role_option("GROUP", "instead of what its name says, or none")
 @click.option(
     "--address-var",
     "address_vars",
@@ -122,7 +122,7 @@ Examples:
     metavar="VARIABLE",
     help="The host variable that has the addresses to probe, instead of the usual ones; may be repeated.",
 )
-@_SUDO
+@click.option("--sudo", is_flag=True, help="Run the agent by `sudo -n` where the inventory does not say.")
 @TO_FILE
 def ansible(
     inventory: str,
@@ -170,7 +170,7 @@ Examples:
     help="Where ssh logs in: at the node's InternalIP, or at its name.",
 )
 @click.option("--stacked-etcd", is_flag=True, help="etcd runs on the nodes of the control plane.")
-@_role_option("NODE", "NODE, instead of what its labels say; none leaves it out")
+@_role_option("NODE", "instead of what its labels say; none leaves it out")
 @_USER
 @_SUDO
 @TO_FILE
@@ -226,7 +226,7 @@ Examples:
     callback=_addresses,
     help="The addresses to probe of MACHINE, instead of asking it; may be repeated.",
 )
-@_role_option("MACHINE", "MACHINE, which is a node otherwise; none leaves it out")
+@_role_option("MACHINE", "which is a node otherwise; none leaves it out")
 @TO_FILE
 def vagrant(
     machines: tuple[str, ...],

@@ -260,7 +260,9 @@ class _Host:
         """A variable's value, or its values: "" and what is no text or number is none."""
         value = self._variables.get(variable)
         if isinstance(value, dict) and "__ansible_vault" in value:
-            self._wrong(variable, "it is encrypted by ansible-vault; write it in plain, it is in the output")
+            self._wrong(
+                variable, "it is encrypted by ansible-vault, and would be written in plain; set it in plain"
+            )
             return []
         values = value if isinstance(value, list) else [value]
         texts = [str(each).strip() for each in values if isinstance(each, str | int | bool)]

@@ -180,7 +180,7 @@ def _on_all(hosts: Sequence[Host], nodes: Sequence[_Node]) -> Iterator[str]:
     has = {role for host in hosts for role in host.roles}
     yield "The roles are those of the labels node-role.kubernetes.io/…; --role NODE=ROLE replaces them."
     if Role.APISERVER not in has:
-        yield "No node is of the control plane: the API server is elsewhere, and is not probed."
+        yield "None of these nodes is of the control plane: the API server is not probed."
     elif Role.ETCD not in has:
         yield "No label says where etcd is; kubeadm has it on the control plane: --stacked-etcd."
     if Role.TYPHA not in has:

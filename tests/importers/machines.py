@@ -1,4 +1,4 @@
-"""What the machines of the Vagrantfile say of themselves behind VirtualBox's NAT, as iproute2 6.1 writes it."""
+"""What the machines of the Vagrantfile say of themselves behind VirtualBox's NAT, as iproute2 writes it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from hypothesis import strategies as st
+
 from netprobe.importers import vagrant
 
+NAMES: Final = st.from_regex(r"[a-z][a-z0-9_.-]{0,20}", fullmatch=True)
 NAT: Final = "10.0.2.15/24"
 LOOPBACK: Final = {
     "ifname": "lo",
@@ -32,7 +35,7 @@ def said(
 ) -> vagrant.Machine:
     """A machine with these interfaces and routes."""
     default = {"dst": "default", "gateway": "10.0.2.2", "dev": "eth0"}
-    documents = ([LOOPBACK, *links], [default, *routes], [])
+    documents: Sequence[object] = ([LOOPBACK, *links], [default, *routes], [])
     return vagrant.machine("\n".join(map(json.dumps, documents)))
 
 

@@ -76,7 +76,7 @@ def test_the_lab_has_the_machines_of_the_vagrantfile() -> None:
 @_program("ruby")
 def test_provisioners_run_when_they_must() -> None:
     """
-    Routes and mistakes come back at each start, because nothing of them is on a disk; the repair is asked for.
+    Routes and mistakes come back at each start, because nothing of them is on a disk; the repair does not.
     """
     when = {each.name: each.run for machine in recorded().values() for each in machine.provisioners}
 
