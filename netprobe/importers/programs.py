@@ -15,7 +15,7 @@ from netprobe.inventory.errors import InventoryError
 MAX_BYTES: Final = 1 << 28
 """The node list of a thousand nodes is some 20 MB, for the images that each has."""
 
-_MAX_CHARACTERS: Final = 300
+_MAX_CHARACTERS: Final = 600
 
 
 def read(path: Path) -> str:

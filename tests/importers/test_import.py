@@ -205,7 +205,7 @@ def test_a_program_that_fails_is_told_in_its_own_last_words(
     """
     As much as is worth reading: whole lines from the end.
     """
-    script(programs, "kubectl", err="noise " * 80 + "\nThe connection was refused.\n", status=1)
+    script(programs, "kubectl", err="noise " * 110 + "\nThe connection was refused.\n", status=1)
     expected = (
         "`kubectl get nodes -o json --request-timeout=30s`: exit status 1: The connection was refused; "
         "--context and --kubeconfig choose the cluster"
