@@ -144,7 +144,11 @@ def _nodes(text: str, source: str) -> list[_Node]:
         kinds = {item.kind or "Node" for item in what.items} or {"Node"}
         if what.kind not in ("List", "NodeList") or kinds != {"Node"}:
             got = (
-                f"a {what.kind} of {listed(sorted(kinds))}" if what.kind == "List" else what.kind or "no kind"
+                f"a {what.kind} of {listed(sorted(kinds))}"
+                if what.kind == "List"
+                else f"the kind {shown(what.kind)}"
+                if what.kind
+                else "no kind"
             )
             raise InventoryError(
                 f"{source}: expected a list of nodes (`kubectl get nodes -o json`), got {got}"

@@ -8,8 +8,6 @@ addresses to probe are the machines' own to tell: they are asked, by `ip -json a
 from __future__ import annotations
 
 import contextlib
-import json
-import re
 import subprocess
 import tempfile
 from collections import Counter
@@ -18,10 +16,9 @@ from ipaddress import ip_address, ip_interface, ip_network
 from types import MappingProxyType
 from typing import Final
 
-import msgspec
-
 from netprobe.importers import programs, ssh_config
 from netprobe.importers.found import Found, Imported, is_address, listed, refuse
+from netprobe.importers.machines import COMMAND, Machine, Route, machine_of
 from netprobe.importers.ssh_config import Section
 from netprobe.inventory.errors import InventoryError, shown, suggestion
 from netprobe.model import Family, Host, Role
@@ -29,86 +26,7 @@ from netprobe.model import Family, Host, Role
 _NODE: Final = (Role.NODE,)
 _FIX: Final = "`vagrant up` starts the machines; VAGRANT_CWD says where the Vagrantfile is, if not here"
 _FIX_ADDRESS: Final = "--address NAME=ADDRESS gives it instead"
-# iproute2 may not be where a user's PATH looks.
-_COMMAND: Final = "PATH=$PATH:/usr/sbin:/sbin; ip -json address && ip -json route && ip -json -6 route"
 _CONNECT_TIMEOUT_S: Final = 10
-# The interfaces of containers and their networks; what is no Ethernet (tunnels, lo) is left out in any case.
-_OF_CONTAINERS: Final = re.compile(
-    r"(docker|br-|cni|cali|cilium|flannel|vxlan|veth|lxc|lxd|podman|virbr|kube-|nodelocaldns|weave).*"
-)
-
-
-class _Address(msgspec.Struct):
-    """One of `addr_info` in `ip -json address`; scopes and flags as in ip-address(8)."""
-
-    local: str = ""
-    prefixlen: int = 0
-    scope: str = ""
-    temporary: bool = False
-    deprecated: bool = False
-    tentative: bool = False
-    dadfailed: bool = False
-
-    @property
-    def is_usable(self) -> bool:
-        return self.scope == "global" and not (
-            self.temporary or self.deprecated or self.tentative or self.dadfailed
-        )
-
-
-class _Link(msgspec.Struct):
-    """An interface in `ip -json address`; some versions write empty ones between them."""
-
-    ifname: str = ""
-    link_type: str = ""
-    addr_info: list[_Address] = []
-
-    @property
-    def is_of_the_network(self) -> bool:
-        return self.link_type == "ether" and not _OF_CONTAINERS.fullmatch(self.ifname)
-
-    @property
-    def usable(self) -> tuple[str, ...]:
-        return tuple(f"{each.local}/{each.prefixlen}" for each in self.addr_info if each.is_usable)
-
-
-class _Route(msgspec.Struct):
-    """A route in `ip -json route`."""
-
-    dst: str = "default"
-    gateway: str = ""
-
-    @property
-    def prefix(self) -> str:
-        if self.dst == "default":
-            return "::/0" if ":" in self.gateway else "0.0.0.0/0"
-        return str(ip_network(self.dst, strict=False))
-
-
-class Interface(msgspec.Struct, frozen=True):
-    """An interface and its addresses, with the lengths of their prefixes."""
-
-    name: str
-    addresses: tuple[str, ...]
-
-    @property
-    def own(self) -> tuple[str, ...]:
-        """The addresses alone."""
-        return tuple(str(ip_interface(address).ip) for address in self.addresses)
-
-
-class Route(msgspec.Struct, frozen=True):
-    """A route by way of a gateway."""
-
-    prefix: str
-    gateway: str
-
-
-class Machine(msgspec.Struct, frozen=True, kw_only=True):
-    """What a machine says of itself."""
-
-    interfaces: tuple[Interface, ...] = ()
-    routes: tuple[Route, ...] = ()
 
 
 def argv(machines: Sequence[str]) -> list[str]:
@@ -158,7 +76,7 @@ def ask_machines(sections: Sequence[Section], source: str) -> dict[str, Machine]
                 problems.append(f"{name}: cannot ask it for its addresses by ssh: {why}; {_FIX_ADDRESS}")
                 continue
             try:
-                said[name] = machine(out.decode(errors="replace"))
+                said[name] = machine_of(out.decode(errors="replace"))
             except ValueError as error:
                 problems.append(f"{name}: cannot understand its `ip -json address`: {error}; {_FIX_ADDRESS}")
     refuse(source, problems)
@@ -167,32 +85,13 @@ def ask_machines(sections: Sequence[Section], source: str) -> dict[str, Machine]
 
 def _started(name: str, config: str) -> subprocess.Popen[bytes]:
     options = ["-oBatchMode=yes", f"-oConnectTimeout={_CONNECT_TIMEOUT_S}", "-oLogLevel=ERROR", "-T"]
-    command = ["ssh", "-F", config, *options, "--", name, _COMMAND]
+    command = ["ssh", "-F", config, *options, "--", name, COMMAND]
     try:
         return subprocess.Popen(  # noqa: S603 - ssh, as Vagrant set it up
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
     except OSError as error:
         raise InventoryError(f"cannot run ssh: {error.strerror}; {_FIX_ADDRESS}") from None
-
-
-def machine(text: str) -> Machine:
-    """What `ip -json address` wrote, and `ip -json route` behind it; `ValueError` where it is not."""
-    decoder = json.JSONDecoder()
-    documents = []
-    rest = text.strip()
-    while rest:
-        document, end = decoder.raw_decode(rest)
-        documents.append(document)
-        rest = rest[end:].strip()
-    if not documents:
-        raise ValueError("it wrote nothing")
-    links = msgspec.convert(documents[0], list[_Link])
-    routes = msgspec.convert([route for table in documents[1:] for route in table], list[_Route])
-    return Machine(
-        interfaces=tuple(Interface(link.ifname, link.usable) for link in links if link.is_of_the_network),
-        routes=tuple(Route(route.prefix, route.gateway) for route in routes if route.gateway),
-    )
 
 
 def read(
@@ -208,16 +107,13 @@ def read(
     The hosts of the sections of `source`, with what the machines said of themselves.
 
     `addresses` are for those that were not asked. A machine by way of which others reach others is a router,
-    and left out unless `keeps_routers`. `InventoryError` has a line for each machine without an address.
+    and left out unless it is named in `roles`, or `keeps_routers`. `InventoryError` has a line for each
+    machine without an address.
     """
     names = [section.name for section in sections]
-    logins = {section.name: section.first("hostname") for section in sections}
     shared = _shared(machines)
-    own = {
-        name: addresses[name] if name in addresses else _own(machines[name], logins[name], shared)
-        for name in names
-    }
-    routers = {} if keeps_routers else _routers(machines, own, shared)
+    own = {name: addresses[name] if name in addresses else _own(machines[name], shared) for name in names}
+    routers = {} if keeps_routers else _routers(machines, own, shared, roles)
     problems = [
         f"{name}: it has no address of its own; a private_network in the Vagrantfile, or {_FIX_ADDRESS}"
         for name in names
@@ -240,7 +136,7 @@ def read(
             found.append(Found(host, tuple(_on_addresses(host))))
     remarks = [
         *routers.values(),
-        *_on_all([each.host for each in found], roles, shared),
+        *_on_all([each.host for each in found], roles, _not_probed(machines, own, shared)),
         *sorted(not_of_a_host),
     ]
     return Imported(hosts=tuple(found), remarks=tuple(remarks))
@@ -256,18 +152,29 @@ def _shared(machines: Mapping[str, Machine]) -> list[str]:
     return sorted(address for address, number in owners.items() if number > 1)
 
 
-def _own(machine: Machine, login: str, shared: Sequence[str]) -> tuple[str, ...]:
+def _not_probed(
+    machines: Mapping[str, Machine], own: Mapping[str, Sequence[str]], shared: Sequence[str]
+) -> list[str]:
+    """The addresses that serve only to log in, and those that are shared."""
+    logins = {machine.login for name, machine in machines.items() if machine.login not in own[name]}
+    return sorted({*shared, *logins} - {""})
+
+
+def _own(machine: Machine, shared: Sequence[str]) -> tuple[str, ...]:
     """The addresses of a machine's interfaces, but for those by which Vagrant reaches it."""
     usable = [each for each in machine.interfaces if not set(each.own) & set(shared)]
-    others = [each for each in usable if login not in each.own]
+    others = [each for each in usable if machine.login not in each.own]
     chosen = others if any(each.own for each in others) else usable
     return tuple(address for each in chosen for address in each.own if is_address(address))
 
 
 def _routers(
-    machines: Mapping[str, Machine], own: Mapping[str, Sequence[str]], shared: Sequence[str]
+    machines: Mapping[str, Machine],
+    own: Mapping[str, Sequence[str]],
+    shared: Sequence[str],
+    kept: Collection[str],
 ) -> dict[str, str]:
-    """The machines by way of which one reaches another, with the remark on each."""
+    """The machines by way of which one reaches another, with the remark on each; those `kept` are none."""
     owners = {
         address: name
         for name, machine in machines.items()
@@ -279,14 +186,14 @@ def _routers(
     for source, machine in machines.items():
         for route in machine.routes:
             router = owners.get(route.gateway)
-            if router is None or router in (source, *found):
+            if router is None or router in (source, *found, *kept):
                 continue
             for target in own:
                 beyond = [address for address in own[target] if _is_beyond(address, route, machine)]
                 if target not in (source, router) and beyond:
                     found[router] = (
                         f"{router} is left out: it is the router by way of which {source} reaches {target}. "
-                        "Machines that are named on the command line are all taken."
+                        "Machines that are named on the command line are taken."
                     )
                     break
     return found
@@ -306,9 +213,9 @@ def _on_addresses(host: Host) -> Iterator[str]:
             yield f"It has {len(several)} {family.label} addresses; {several[0]}, the first, is probed."
 
 
-def _on_all(hosts: Sequence[Host], roles: Mapping[str, object], shared: Sequence[str]) -> Iterator[str]:
-    if shared:
-        yield f"Not probed, because several machines have it: {listed(shared)} (the NAT of the provider)."
+def _on_all(hosts: Sequence[Host], roles: Mapping[str, object], not_probed: Sequence[str]) -> Iterator[str]:
+    if not_probed:
+        yield f"Not probed, because Vagrant logs in there or several machines have it: {listed(not_probed)}."
     guessed = [host.name for host in hosts if host.name not in roles]
     if guessed:
         yield f"Vagrant knows no roles; taken for nodes: {listed(guessed)}. --role NAME=ROLE says more."

@@ -8,7 +8,7 @@ from typing import Final
 
 from hypothesis import strategies as st
 
-from netprobe.importers import vagrant
+from netprobe.importers.machines import Machine, machine_of
 
 NAMES: Final = st.from_regex(r"[a-z][a-z0-9_.-]{0,20}", fullmatch=True)
 NAT: Final = "10.0.2.15/24"
@@ -31,15 +31,19 @@ def link(name: str, *addresses: str, kind: str = "ether", **flags: bool) -> dict
 
 
 def said(
-    links: Sequence[Mapping[str, object]], routes: Sequence[Mapping[str, object]] = ()
-) -> vagrant.Machine:
-    """A machine with these interfaces and routes."""
+    links: Sequence[Mapping[str, object]],
+    routes: Sequence[Mapping[str, object]] = (),
+    *,
+    login: str = "10.0.2.15",
+) -> Machine:
+    """A machine with these interfaces and routes, to which ssh came at an address of its own."""
     default = {"dst": "default", "gateway": "10.0.2.2", "dev": "eth0"}
-    documents: Sequence[object] = ([LOOPBACK, *links], [default, *routes], [])
-    return vagrant.machine("\n".join(map(json.dumps, documents)))
+    ends = f"10.0.2.2 40000 {login} 22"
+    documents: Sequence[object] = (ends, [LOOPBACK, *links], [default, *routes], [])
+    return machine_of("\n".join(map(json.dumps, documents)))
 
 
-def of_the_vagrantfile() -> dict[str, vagrant.Machine]:
+def of_the_vagrantfile() -> dict[str, Machine]:
     """All of them."""
     rack_1 = {"dst": "10.77.0.0/16", "gateway": "10.77.1.1", "dev": "eth1"}
     rack_2 = {**rack_1, "gateway": "10.77.2.1"}

@@ -10,17 +10,17 @@ import pytest
 
 from netprobe.cli import app
 from netprobe.importers import Imported, vagrant
+from netprobe.importers.machines import Machine, machine_of
 from netprobe.importers.ssh_config import Section
-from netprobe.importers.vagrant import Machine
 from netprobe.inventory import InventoryError
 from tests.importers.machines import NAT, link, of_the_vagrantfile, said
 
 SSH_CONFIG = Path(__file__).parent / "sources" / "vagrant-ssh-config"
 
 
-def read(machines: dict[str, Machine], *, login: str = "127.0.0.1", keeps_routers: bool = False) -> Imported:
+def read(machines: dict[str, Machine], *, keeps_routers: bool = False) -> Imported:
     """The machines, with a place to log in to."""
-    sections = [Section(name, (("HostName", login), ("User", "vagrant"))) for name in machines]
+    sections = [Section(name, (("HostName", "127.0.0.1"), ("User", "vagrant"))) for name in machines]
     return vagrant.read(sections, machines, "ssh-config", keeps_routers=keeps_routers)
 
 
@@ -39,19 +39,29 @@ def test_the_address_that_all_have_is_nobodys() -> None:
     imported = read(machines)
 
     assert {name: (f"10.0.0.{name}",) for name in "123"} == addresses(imported)
-    assert any("several machines have it: 10.0.2.15" in remark for remark in imported.remarks)
+    assert any(
+        "several machines have it: 10.0.2.15, fd17:625c:f037:2::1" in remark for remark in imported.remarks
+    )
 
 
 def test_the_network_of_the_provider_is_not_the_one_to_probe() -> None:
     """
     With libvirt, machines are reached at an address of their own; it is probed where there is no other.
     """
-    both = said([link("eth0", "192.168.121.7/24"), link("eth1", "10.0.0.7/24", "fd00::7/64")])
-    alone = said([link("eth0", "192.168.121.8/24")])
+    links = [link("eth0", "192.168.121.7/24"), link("eth1", "10.0.0.7/24", "fd00::7/64")]
+    both = said(links, login="192.168.121.7")
+    alone = said([link("eth0", "192.168.121.8/24")], login="192.168.121.8")
 
-    assert {"a": ("10.0.0.7", "fd00::7"), "b": ("192.168.121.8",)} == addresses(
-        read({"a": both, "b": alone}, login="192.168.121.7")
-    )
+    assert {"a": ("10.0.0.7", "fd00::7"), "b": ("192.168.121.8",)} == addresses(read({"a": both, "b": alone}))
+
+
+def test_one_machine_behind_the_nat_knows_it_as_well() -> None:
+    """
+    Where only one is asked, nothing is shared; but ssh came to that address.
+    """
+    imported = read({"a": said([link("eth0", NAT), link("eth1", "10.0.0.7/24")])})
+
+    assert {"a": ("10.0.0.7",)} == addresses(imported)
 
 
 def test_what_containers_have_is_no_address_of_the_machine() -> None:
@@ -120,13 +130,25 @@ def test_a_node_that_leads_to_pods_is_no_router() -> None:
     assert {"1", "2"} == addresses(read(machines)).keys()
 
 
-@pytest.mark.parametrize("text", ["", "no json", '{"a": 1}', '[{"addr_info": 3}]'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "no json",
+        '{"a": 1}',
+        '"" [{"addr_info": 3}] [] []',
+        '"" [] 1 2',
+        "1 [] [] []",
+        '"" [{"link_type": "ether", "addr_info": [{"local": "x", "scope": "global"}]}] [] []',
+        '"" [] [{"dst": "x", "gateway": "10.0.0.1"}] []',
+    ],
+)
 def test_what_is_no_list_of_addresses_is_refused(text: str) -> None:
     """
     A banner, an `ip` without `-json` (busybox), another document.
     """
     with pytest.raises(ValueError, match=r"."):
-        vagrant.machine(text)
+        machine_of(text)
 
 
 def test_machines_that_cannot_be_asked_are_told_with_the_reason(
