@@ -34,6 +34,7 @@ BROKEN_PIPE_STATUS: Final = 141  # 128 + SIGPIPE
     epilog="""\b
 Examples:
   netprobe demo                         see it at work on a small faulty cluster
+  netprobe inventory import --help      an inventory out of Ansible, kubectl, Vagrant or a list
   netprobe inventory check hosts.yaml   what would be probed, and is the inventory right
   netprobe run hosts.yaml               probe everything, print what gets through
   netprobe trace hosts.yaml a b bgp     at which hop BGP from a to b is lost

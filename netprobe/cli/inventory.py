@@ -4,21 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from netprobe.cli.output import Output
+from netprobe.cli.errors import Refused
+from netprobe.cli.importing import import_
+from netprobe.cli.output import TO_FILE, Output
 from netprobe.cli.selection import Choices, selection
 
 if TYPE_CHECKING:
     from netprobe.model import Connection, Host, Inventory
     from netprobe.plan import Share
 
+EXAMPLE: Final = Path(__file__).parents[1] / "inventory" / "example.yaml"
+"""What `netprobe inventory init` writes; a `#` without a blank behind it is before a key that is left out."""
+
 
 @click.group()
 def inventory() -> None:
-    """Look at an inventory without sending anything."""
+    """Make an inventory, or look at one, without probing anything."""
+
+
+inventory.add_command(import_)
 
 
 @inventory.command(
@@ -51,6 +59,22 @@ def check(inventory: Path, **choices: Any) -> None:  # noqa: ANN401 - handed ove
         f"{', '.join(work)}: {', '.join(price)} if all are open; more where packets are lost",
     )
     Output(None).write("\n\n".join(filter(None, paragraphs)) + "\n")
+
+
+@inventory.command(
+    epilog="""\b
+Examples:
+  netprobe inventory init -o hosts.yaml
+  netprobe inventory import --help      the hosts from Ansible, kubectl, Vagrant or a list instead"""
+)
+@TO_FILE
+@click.option("--force", is_flag=True, help="Replace FILE where it is there already.")
+def init(output: Path | None, *, force: bool) -> None:
+    """Write an example of an inventory, with every key and what it means."""
+    target = Output(output)
+    if output is not None and not force and output.is_file():
+        raise Refused(f"{output}: it is there already; --force replaces it")
+    target.write(EXAMPLE.read_text(encoding="utf-8"))
 
 
 def _pods(inventory: Inventory, shares: list[Share]) -> str:

@@ -13,12 +13,18 @@ _NO_HOST = Host(name="", addresses=())
 
 def dump(inventory: Inventory) -> str:
     """An inventory as YAML, without what is the default anyway; `loads` gives the same inventory again."""
-    document: dict[str, object] = {"hosts": [_host(host) for host in inventory.hosts]}
+    document: dict[str, object] = {"hosts": [host_entry(host) for host in inventory.hosts]}
     document.update(_unlike(inventory, Inventory(hosts=inventory.hosts)))
-    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100)
+    return written(document)
 
 
-def _host(host: Host) -> dict[str, object]:
+def written(value: object) -> str:
+    """A value as YAML in the form that inventories have: what has nothing below it on one line."""
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100)
+
+
+def host_entry(host: Host) -> dict[str, object]:
+    """A host as `hosts` has it, without what is the default anyway."""
     connection = _unlike(host.connection, _NO_CONNECTION)
     return {**_unlike(host, _NO_HOST), "connection": connection}
 
