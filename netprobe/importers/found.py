@@ -81,7 +81,10 @@ def without_sudo(hosts: Iterable[Host]) -> tuple[str, ...]:
     names = [
         host.name
         for host in hosts
-        if host.connection.type == "ssh" and host.connection.user != "root" and not host.sudo
+        if host.connection.type == "ssh"
+        and host.connection.user != "root"
+        and not host.sudo
+        and not host.become
     ]
     if not names:
         return ()

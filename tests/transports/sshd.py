@@ -78,9 +78,9 @@ class Servers:
         for process in waiting:
             _wait_until_listening(process)
 
-    def start(self, name: str, address: str) -> None:
-        """Another server, on the router or at another address."""
-        _wait_until_listening(self._start(name, address))
+    def start(self, name: str) -> None:
+        """Another server, on the router."""
+        _wait_until_listening(self._start(name))
 
     def _write_client(self) -> None:
         (self.directory / "bin").mkdir()

@@ -92,7 +92,7 @@ class Machines:
         """Give them servers and the interface of a provider, and `vagrant` something to say; once."""
         servers = Servers(self.lab, directory)
         logins = {ROUTER: recorded()[ROUTER].networks[0]}
-        servers.start(ROUTER, logins[ROUTER])
+        servers.start(ROUTER)
         logins |= {name: next(iter(host.addresses.values())) for name, host in self.lab.hosts.items()}
         for name in logins:
             for command in ("link add nat0 type veth peer nat0-host", f"address add {NAT}/24 dev nat0"):

@@ -6,7 +6,7 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from netprobe.importers.found import Found, is_address
 from netprobe.inventory.errors import shown
@@ -18,6 +18,12 @@ ADDRESS_VARS: Final = ("ip", "ip6", "ipv6", "access_ip", "access_ip6", "node_ip"
 
 _SECRET: Final = re.compile(r"pass|secret|token|vault|credential|api_?key", re.IGNORECASE)
 _SECRET_CHARACTERS: Final = 4  # shorter ones are in every word
+_BECOME: Final = {
+    "doas": ("doas", "-n"),
+    "su": ("su", "root", "-s", "/bin/sh", "-c", 'exec "$0" "$@"', "--"),
+}
+"""The commands for ways to become root other than sudo; they must do so without a question."""
+
 _TRUE: Final = ("1", "true", "yes", "on", "y", "t")
 _SSH: Final = ("", "ssh", "smart", "paramiko", "paramiko_ssh", "libssh")
 _CONTAINERS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
@@ -48,7 +54,7 @@ class OneHost:
             addresses=self._addresses(address_vars),
             roles=roles,
             connection=self._connection(),
-            sudo=self._sudo(otherwise=sudo),
+            **self._root(sudo=sudo),
             **self._python(),
         )
         self._check_secrets(host)
@@ -151,7 +157,7 @@ class OneHost:
             self._wrong(variable, f"no words of a shell: {str(error).lower()}")
             return []
 
-    def _python(self) -> dict[str, tuple[str, ...]]:
+    def _python(self) -> dict[str, Any]:
         words = self._words("ansible_python_interpreter")
         if not words or words[0].startswith("auto"):
             return {}
@@ -160,21 +166,24 @@ class OneHost:
             return {}
         return {"python": tuple(words)}
 
-    def _sudo(self, *, otherwise: bool) -> bool:
-        """Whether the agent is run by sudo; another way to become root is a remark."""
+    def _root(self, *, sudo: bool) -> dict[str, Any]:
+        """How the agent becomes root; `sudo` is what was asked for where the inventory says nothing."""
         _, become = self._text("ansible_become")
         if not become:
-            return otherwise
+            return {"sudo": sudo}
         if become.lower() not in _TRUE:
-            return False
+            return {}
         _, method = self._text("ansible_become_method", "ansible_sudo_method")
         _, user = self._text("ansible_become_user")
         if user not in ("", "root", "0"):
             self._remarks.append(f"Ansible becomes {user} here; the agent is run as root.")
-        if method.rpartition(".")[2] in ("", "sudo"):
-            return True
+        name = method.rpartition(".")[2]
+        if name in ("", "sudo"):
+            return {"sudo": True}
+        if name in _BECOME:
+            return {"become": _BECOME[name]}
         self._remarks.append(f"Ansible becomes root by {method} here, and that is not in this entry.")
-        return False
+        return {}
 
     def _check_secrets(self, host: Host) -> None:
         """Refuse values in which one of a secret variable stands, such as a ProxyCommand with a password."""
