@@ -69,14 +69,15 @@ def explain(story: Story) -> tuple[str, bool]:
 def last_words(story: Story) -> list[str]:
     """What was said last, without what is always said."""
     noise = [one_line(line) for line in story.stdout if not line.startswith(launch.KEYWORD)]
-    heard = [line for line in story.stderr if not re.match(_ALWAYS_SAID, line)]
+    heard = [rest for line in story.stderr if (rest := re.sub(_ALWAYS_SAID, "", line))]
     return [*([] if story.greeted else noise[-_NOISE_LINES:]), *heard[-_LAST_LINES:]]
 
 
-# kubectl's log of what it tries again, too, and its word for the status that it ends with as well.
+# Of kubectl: its log of what it tries again, and the status that it ends with as well, which may stand behind
+# a line that the host has not ended.
 _ALWAYS_SAID: Final = (
-    r"Connection to \S+ closed\.$|[EWI]\d{4} \d\d:\d\d:\d\d\.\d+ |command terminated with exit code \d+$"
-    r"|Defaulted container |Warning: "
+    r"^Connection to \S+ closed\.$|^[EWI]\d{4} \d\d:\d\d:\d\d\.\d+ .*|^Defaulted container .*|^Warning: .*"
+    r"|command terminated with exit code \d+$"
 )
 
 
@@ -295,10 +296,8 @@ _KUBECTL: Final[tuple[_Rule, ...]] = (
         _says("there is no kubectl here that runs ({error}): install it, or have it on the PATH"),
     ),
     (
-        r"context was not found for specified context: (?P<name>.+)",
-        _says(
-            "there is no context {name}: name one of `kubectl config get-contexts` with connection.context"
-        ),
+        r'context (was not found for specified context: |"(?=.*" does not exist))(?P<name>[^"\n]+)',
+        _says("there is no context {name}: name one of `kubectl config get-contexts` as connection.context"),
     ),
     (
         r"^error: stat (?P<file>.+): no such file or directory",
@@ -329,9 +328,9 @@ _KUBECTL: Final[tuple[_Rule, ...]] = (
         ),
     ),
     (
-        rf"(dial tcp (?P<server>[^\s:]\S*): )?.*({_NO_API})",
+        rf"^(.*dial tcp (?P<server>\S+): )?.*({_NO_API})",
         _says(
-            "no answer from the API server {server}: is it up, and does a firewall or a missing VPN drop it?"
+            "no answer from the API server {server}: is it up, and the way there open (a firewall, a VPN)?"
         ),
     ),
     (

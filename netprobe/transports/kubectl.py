@@ -38,8 +38,8 @@ ARRANGE_S: Final = 120.0
 TTL_S: Final = 60
 LIFETIME_S: Final = 3600
 """What a Job may take at all: far more than any run."""
-_UNUSED_S: Final = 300
-"""How long a pod waits for somebody to come."""
+_UNUSED_S: Final = 60
+"""How long a pod that runs waits for somebody to come; an agent is started there at once."""
 _GRACE_S: Final = 2
 
 _CALL_S: Final = 15.0
@@ -181,7 +181,9 @@ async def _arrange(host: Host) -> Host:
     made = msgspec.structs.replace(host, connection=connection)
     try:
         text = msgspec.json.encode(manifest(connection))
-        await _call(connection, "create", "--validate=false", "--output=name", "--filename=-", stdin=text)
+        # To look at our manifest, kubectl would fetch the whole schema from the API server first.
+        words = ("--validate=false", "--output=name", "--filename=-")
+        await _call(connection, "create", *words, stdin=text, timeout_s=_CALL_S)
         pod = await _running(connection)
     except BaseException:
         # Also where it is cancelled, or not known whether it was made.
@@ -249,7 +251,7 @@ def _words(pod: _Object) -> list[str]:
     states = [container.state for container in pod.status.containers]
     reasons = [reason for state in states for reason in (state.waiting, state.terminated) if reason]
     reasons.append(_Reason(pod.status.reason, pod.status.message))
-    return [f"{each.reason}: {' '.join(each.message.split())}" for each in reasons if each.reason]
+    return [": ".join(filter(None, (each.reason, each.message))) for each in reasons if each.reason]
 
 
 async def _look_for_reason(connection: Connection) -> None:
@@ -271,7 +273,7 @@ async def _look_for_reason(connection: Connection) -> None:
 async def _asked(connection: Connection, *words: str) -> bytes | None:
     """What kubectl has to say; None where we may not ask that, which is no reason to go."""
     try:
-        return await _call(connection, "get", *words, "--output=json")
+        return await _call(connection, "get", *words, "--output=json", timeout_s=_CALL_S)
     except NoPlaceError as error:
         if any("is forbidden: User" in line for line in error.said):
             return None
@@ -282,8 +284,8 @@ async def _call(
     connection: Connection,
     verb: str,
     *words: str,
+    timeout_s: float,
     stdin: bytes = b"",
-    timeout_s: float = _CALL_S,
     until: Callable[[bytes], bool] | None = None,
 ) -> bytes:
     """
