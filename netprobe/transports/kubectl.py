@@ -19,7 +19,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 import trio
@@ -71,6 +71,9 @@ _HOPELESS: Final = (
     "CrashLoopBackOff",
 )
 """Why a container waits for what will not come (kubelet's pkg/kubelet/images and pkg/kubelet/container)."""
+
+
+_T = TypeVar("_T")
 
 
 class _Reason(msgspec.Struct):
@@ -232,8 +235,15 @@ async def _pods(connection: Connection, timeout_s: float) -> list[_Object]:
 
 def _objects(output: bytes) -> list[_Object]:
     """Those that have come whole: kubectl prints one after the other, each from a line of its own."""
-    texts = [text for text in re.split(rb"^(?=\{)", output, flags=re.MULTILINE) if text.endswith(b"}\n")]
-    return [msgspec.json.decode(text, type=_Object) for text in texts]
+    texts = re.split(rb"^(?=\{)", output, flags=re.MULTILINE)
+    return [_decoded(text, _Object) for text in texts if text.endswith(b"\n}\n")]
+
+
+def _decoded(text: bytes, kind: type[_T]) -> _T:
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except msgspec.DecodeError as error:
+        raise NoPlaceError(f"kubectl get prints what is no object of the API: {error}") from None
 
 
 def _is_running(pod: _Object) -> bool:
@@ -259,12 +269,12 @@ async def _look_for_reason(connection: Connection) -> None:
     about = f"--field-selector=involvedObject.kind=Job,involvedObject.name={connection.name}"
     why = f"no pod was made for the node {connection.node}"
     if (found := await _asked(connection, "events", about)) is not None:
-        events = msgspec.json.decode(found, type=_Events).items
+        events = _decoded(found, _Events).items
         said = [f"{each.reason}: {each.message}" for each in events if each.reason == "FailedCreate"]
         if said:
             raise NoPlaceError(why, said)
     if (found := await _asked(connection, f"node/{connection.node}")) is not None:
-        conditions = msgspec.json.decode(found, type=_Object).status.conditions
+        conditions = _decoded(found, _Object).status.conditions
         for each in conditions:
             if each.type == "Ready" and each.status != "True":
                 raise NoPlaceError(f"the node {connection.node} is not ready", [f"NotReady: {each.message}"])

@@ -119,7 +119,9 @@ def start(pod: Any, path: Path, node: str, faults: Any) -> subprocess.Popen[byte
     process = subprocess.Popen([*inside, *container["command"]], start_new_session=True)
     pod["pid"] = process.pid
     command_line = Path(f"/proc/{process.pid}/cmdline")
-    while command_line.read_bytes().split(b"\0")[0] in (b"nsenter", b"unshare", b"sh"):
+    # It has none for a moment, between one program and the next.
+    on_the_way = (b"nsenter", b"unshare", b"sh", b"")
+    while process.poll() is None and command_line.read_bytes().split(b"\0")[0] in on_the_way:
         time.sleep(LOOK_S)
     pod["status"].update(phase="Running", containerStatuses=[{"state": {"running": {}}}])
     write(path, pod)
@@ -184,8 +186,12 @@ def watch(job: str) -> None:
 
 
 def print_json(value: object) -> None:
-    """As `--output=json` prints it."""
-    print(json.dumps(value, indent=4), flush=True)  # noqa: T201 (it is a program)
+    """As `--output=json` prints it; a pipe's reader may have it in pieces, of whole lines as well."""
+    for line in json.dumps(value, indent=4).splitlines(keepends=True):
+        sys.stdout.write(line)
+        sys.stdout.flush()
+    sys.stdout.write("\n")
+    sys.stdout.flush()
 
 
 def delete(operands: list[str]) -> None:
