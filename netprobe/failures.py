@@ -265,6 +265,7 @@ _LOGIN: Final[tuple[_Rule, ...]] = (
     (r"^debug1: Entering interactive session", _not_run),
 )
 
+_REFUSES: Final = r"dial tcp (?P<to>\S+): connect: connection refused"
 _NO_API: Final = (
     r"i/o timeout|TLS handshake timeout|deadline exceeded|Client\.Timeout exceeded|request canceled"
 )
@@ -292,6 +293,10 @@ def _forbidden(match: re.Match[str], _story: Story) -> str:
 # lines that begin with a reason and a colon are made of what an object of the API says of itself.
 _KUBECTL: Final[tuple[_Rule, ...]] = (
     (
+        r"error dialing backend: (?P<what>.+)",
+        _says("the API server does not reach the node's kubelet ({what}): TCP port 10250 must be open to it"),
+    ),
+    (
         r"^cannot run kubectl: (?P<error>.+)",
         _says("there is no kubectl here that runs ({error}): install it, or have it on the PATH"),
     ),
@@ -304,7 +309,7 @@ _KUBECTL: Final[tuple[_Rule, ...]] = (
         _says("there is no {file}: correct connection.kubeconfig, or what KUBECONFIG says"),
     ),
     (
-        r"no configuration has been provided|The connection to the server localhost:8080 was refused",
+        r"no configuration has been provided|localhost:8080\b",
         _says("kubectl has no configuration: say where it is with connection.kubeconfig or KUBECONFIG"),
     ),
     (
@@ -316,13 +321,11 @@ _KUBECTL: Final[tuple[_Rule, ...]] = (
         _log_in_again,
     ),
     (
-        r"The connection to the server (?P<server>\S+) was refused",
-        _says(
-            "the API server at {server} refuses the connection: is it up, and is connection.context right?"
-        ),
+        rf"The connection to the server (?P<server>\S+) was refused|{_REFUSES}",
+        _says("the API server at {server}{to} refuses the connection: is connection.context right?"),
     ),
     (
-        r"^Unable to connect to the server: .*(?P<error>x509: .+)",
+        r"(?P<error>x509: .+)",
         _says(
             "kubectl does not trust the API server ({error}): correct connection.context, or its certificates"
         ),
@@ -334,7 +337,7 @@ _KUBECTL: Final[tuple[_Rule, ...]] = (
         ),
     ),
     (
-        r"^Unable to connect to the server: (?P<error>.+)",
+        r'^(Unable to connect to the server: |error: unable to recognize "STDIN": Get "\S+": )(?P<error>.+)',
         _says("no way to the API server ({error}): is connection.context right?"),
     ),
     (
@@ -377,10 +380,6 @@ _KUBECTL: Final[tuple[_Rule, ...]] = (
     (
         r"exec: \"(?P<what>[^\"]+)\": (stat \S+: no such file or directory|executable file not found)",
         _says("there is no {what} in the container, which is needed to start the agent: take another image"),
-    ),
-    (
-        r"error dialing backend: (?P<what>.+)",
-        _says("the API server does not reach the node's kubelet ({what}): TCP port 10250 must be open to it"),
     ),
     (
         r"^(E|e)rror: unknown (shorthand )?flag: (?P<what>.+)",

@@ -170,6 +170,7 @@ NO_SHELL: Final = (
     'failed to exec in container: failed to start exec "1": OCI runtime exec failed: exec failed: unable to '
     'start container process: exec: "/bin/sh": stat /bin/sh: no such file or directory: unknown'
 )
+NOT_RECOGNIZED: Final = 'error: unable to recognize "STDIN":'
 LOGGED: Final = (
     'E1121 21:46:43.155323   32165 memcache.go:265] "Unhandled Error" err="couldn\'t get current server API '
     'group list: Get \\"http://127.0.0.1:9/api?timeout=32s\\": dial tcp 127.0.0.1:9: connect: connection '
@@ -198,6 +199,24 @@ SAID: Final = [
         "create",
         f"{LOGGED}\nThe connection to the server 127.0.0.1:9 was refused - did you specify the right host",
         "the API server at 127.0.0.1:9 refuses the connection: ",
+    ),
+    (
+        "create",
+        (
+            f'{NOT_RECOGNIZED} Get "http://localhost:8080/api": dial tcp [::1]:8080: connect: connection '
+            "refused"
+        ),
+        "kubectl has no configuration: ",
+    ),
+    (
+        "create",
+        f'{NOT_RECOGNIZED} Get "http://a/api": dial tcp 10.0.0.1:6443: connect: connection refused',
+        "the API server at 10.0.0.1:6443 refuses the connection: ",
+    ),
+    (
+        "create",
+        f'{NOT_RECOGNIZED} Get "https://a.example/api": dial tcp: lookup a.example: no such host',
+        "no way to the API server (dial tcp: lookup a.example: no such host): ",
     ),
     (
         "create",
