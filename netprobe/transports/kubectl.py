@@ -45,7 +45,8 @@ _GRACE_S: Final = 2
 _CALL_S: Final = 15.0
 _REQUEST_S: Final = 10
 """What kubectl is told to wait at most, so that it is kubectl who says for what it waited in vain."""
-_DISMISS_S: Final = 5.0
+_HASTE_S: Final = 5.0
+"""How long somebody who does not want to wait any more, waits."""
 _SOON_S: Final = 5.0
 """Within this a kubelet takes note of a new pod; where it has not, the reason is looked for."""
 _PAUSE_S: Final = 1.0
@@ -56,9 +57,10 @@ _FIFO: Final = "/dev/shm/netprobe"  # noqa: S108 (each pod has one of its own, i
 _MAKE: Final = f"mkfifo -m 600 {_FIFO} 2>/dev/null"
 
 # To open a FIFO waits for the other end: whoever comes first. The sleeper's end is closed as soon as it is
-# open, which is the end of the file where nobody else has come. With the host's processes, as here, what a
-# container's first process leaves behind may stay: it takes its sleeper with it.
-_WAIT: Final = f'{_MAKE}; {{ sleep {_UNUSED_S}; : >{_FIFO}; }} & read -r _ <{_FIFO}; trap "" TERM; kill 0'
+# open, which is the end of the file where nobody else has come. Among the host's processes, as here, what a
+# container's first one leaves behind may stay: the sleeper is told to go.
+_SLEEPER: Final = f"{{ sleep {_UNUSED_S} & s=$!; trap 'kill $s; exit' TERM; wait $s; : >{_FIFO}; }}"
+_WAIT: Final = f"{_MAKE}; {_SLEEPER} & w=$!; read -r _ <{_FIFO}; kill $w; exit 0"
 _HOLD: Final = ("/bin/sh", "-c", f'{_MAKE}; exec 9>{_FIFO}; exec "$@"', "sh")
 
 _HOPELESS: Final = (
@@ -191,7 +193,7 @@ async def _arrange(host: Host) -> Host:
     except BaseException:
         # Also where it is cancelled, or not known whether it was made.
         with trio.CancelScope(shield=True), contextlib.suppress(NoPlaceError):
-            await _dismiss(made)
+            await _delete(connection, _HASTE_S)
         raise
     return msgspec.structs.replace(made, connection=msgspec.structs.replace(connection, pod=pod))
 
@@ -199,8 +201,12 @@ async def _arrange(host: Host) -> Host:
 async def _dismiss(host: Host) -> None:
     connection = host.connection
     if connection.name:
-        job = f"job/{connection.name}"
-        await _call(connection, "delete", "--ignore-not-found", "--wait=false", job, timeout_s=_DISMISS_S)
+        await _delete(connection, _CALL_S)
+
+
+async def _delete(connection: Connection, timeout_s: float) -> None:
+    words = ("--ignore-not-found", "--wait=false", f"job/{connection.name}")
+    await _call(connection, "delete", *words, timeout_s=timeout_s)
 
 
 async def _running(connection: Connection) -> str:

@@ -416,14 +416,14 @@ async def test_an_api_server_that_hangs_at_the_end_is_not_waited_for(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What it does not take away goes by itself."""
-    monkeypatch.setattr(kubectl, "_DISMISS_S", 0.5)
     async with opened(cluster.host("n1")) as (session, nursery):
         await session.start(nursery)
         cluster.breaks(delete="hangs")
+        monkeypatch.setattr(kubectl, "_CALL_S", 0.5)
         with trio.fail_after(TIMEOUT_S / 2):
             await session.end()
 
-        assert cluster.left()
+        assert "delete" == cluster.calls()[-1][0]
 
 
 @pytest.mark.lab
@@ -454,7 +454,7 @@ async def test_a_pod_goes_with_its_agent(cluster: Cluster, tmp_path: Path) -> No
 @pytest.mark.lab
 async def test_a_pod_goes_where_nobody_comes(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a while."""
-    monkeypatch.setattr(kubectl, "_WAIT", kubectl._WAIT.replace(f"sleep {kubectl._UNUSED_S};", "sleep 0.3;"))
+    monkeypatch.setattr(kubectl, "_WAIT", kubectl._WAIT.replace(f"sleep {kubectl._UNUSED_S} ", "sleep 0.3 "))
     await kubectl.TRANSPORT.arrange(cluster.host("n1"))  # type: ignore[misc]
 
     assert await trio.to_thread.run_sync(cluster.is_empty)
