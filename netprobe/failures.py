@@ -1,5 +1,5 @@
 """
-Why a host was lost, in one line with its fix: what ssh, sudo, shells and interpreters say, understood.
+Why a host was lost, in one line with its fix: what ssh, kubectl, sudo, shells and others say, understood.
 
 The rules are patterns over what stood on stderr and stdout, first to last; whatever no rule knows is told as
 it was said. The sources of the messages are named where they come from one program.
@@ -8,7 +8,8 @@ it was said. The sources of the messages are named where they come from one prog
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -57,7 +58,7 @@ def without_log(data: bytes) -> tuple[bytes, list[str]]:
 
 def explain(story: Story) -> tuple[str, bool]:
     """The reason in one line, and whether the host refused a connection that it may take later."""
-    said = "\n".join((*story.stdout, *story.stderr, *story.log))
+    said = "\n".join((story.reason, *story.stdout, *story.stderr, *story.log))
     for stage in _stages(story):
         for pattern, tell in stage:
             if match := re.search(pattern, said, re.MULTILINE):
@@ -68,8 +69,16 @@ def explain(story: Story) -> tuple[str, bool]:
 def last_words(story: Story) -> list[str]:
     """What was said last, without what is always said."""
     noise = [one_line(line) for line in story.stdout if not line.startswith(launch.KEYWORD)]
-    heard = [line for line in story.stderr if not re.match(r"Connection to \S+ closed\.$", line)]
+    heard = [rest for line in story.stderr if (rest := re.sub(_ALWAYS_SAID, "", line))]
     return [*([] if story.greeted else noise[-_NOISE_LINES:]), *heard[-_LAST_LINES:]]
+
+
+# Of kubectl: its log of what it tries again, and the status that it ends with as well, which may stand behind
+# a line that the host has not ended.
+_ALWAYS_SAID: Final = (
+    r"^Connection to \S+ closed\.$|^[EWI]\d{4} \d\d:\d\d:\d\d\.\d+ .*|^Defaulted container .*|^Warning: .*"
+    r"|command terminated with exit code \d+$"
+)
 
 
 def _last_words(story: Story) -> str:
@@ -83,14 +92,12 @@ _Rule = tuple[str, _Tell]
 
 def _stages(story: Story) -> list[tuple[_Rule, ...]]:
     """The rules for where it ended: on the way there, on the way to root, at the interpreter, or at work."""
-    by_ssh = story.host.connection.type == "ssh"
+    login, dropped = _WAYS.get(story.host.connection.type, ((), ()))
     if story.greeted:
-        return [_DROPPED] if by_ssh else []
+        return [dropped]
     if launch.AT_INTERPRETER in story.stdout:
         return []
-    at_shell = launch.AT_SHELL in story.stdout
-    stages = [] if at_shell or not by_ssh else [_LOGIN]
-    return [*stages, _START]
+    return [() if launch.AT_SHELL in story.stdout else login, _START]
 
 
 def _says(text: str) -> _Tell:
@@ -258,6 +265,136 @@ _LOGIN: Final[tuple[_Rule, ...]] = (
     (r"^debug1: Entering interactive session", _not_run),
 )
 
+_REFUSES: Final = r"dial tcp (?P<to>\S+): connect: connection refused"
+_NO_API: Final = (
+    r"i/o timeout|TLS handshake timeout|deadline exceeded|Client\.Timeout exceeded|request canceled"
+)
+
+_FORBIDDEN: Final = (
+    r'is forbidden: User "(?P<user>[^"]+)" cannot (?P<verb>\S+) resource "(?P<resource>[^"]+)" '
+    r'in API group "(?P<group>[^"]*)" (at the cluster scope|in the namespace "(?P<namespace>[^"]+)")'
+)
+
+_log_in_again: Final = _says(
+    "the API server does not know who we are: log in again, or correct connection.context and "
+    "connection.kubeconfig"
+)
+
+
+def _forbidden(match: re.Match[str], _story: Story) -> str:
+    namespace = f"the namespace {match['namespace']}" if match["namespace"] else "the cluster"
+    return (
+        f"{match['user']} may not {match['verb']} {match['resource']} in {namespace}: a role there must have "
+        f'{{apiGroups: ["{match["group"]}"], resources: ["{match["resource"]}"], verbs: ["{match["verb"]}"]}}'
+    )
+
+
+# The errors of kubectl's pkg/cmd and client-go, of the API server, the Job controller, kubelet and runc; the
+# lines that begin with a reason and a colon are made of what an object of the API says of itself.
+_KUBECTL: Final[tuple[_Rule, ...]] = (
+    (
+        r"error dialing backend: (?P<what>.+)",
+        _says("the API server does not reach the node's kubelet ({what}): TCP port 10250 must be open to it"),
+    ),
+    (
+        r"^cannot run kubectl: (?P<error>.+)",
+        _says("there is no kubectl here that runs ({error}): install it, or have it on the PATH"),
+    ),
+    (
+        r'context (was not found for specified context: |"(?=.*" does not exist))(?P<name>[^"\n]+)',
+        _says("there is no context {name}: name one of `kubectl config get-contexts` as connection.context"),
+    ),
+    (
+        r"^error: stat (?P<file>.+): no such file or directory",
+        _says("there is no {file}: correct connection.kubeconfig, or what KUBECONFIG says"),
+    ),
+    (
+        r"no configuration has been provided|localhost:8080\b",
+        _says("kubectl has no configuration: say where it is with connection.kubeconfig or KUBECONFIG"),
+    ),
+    (
+        r"getting credentials: (?P<what>.+)",
+        _says("kubectl gets no credentials ({what}): log in again, or install what its configuration names"),
+    ),
+    (
+        r"Please enter Username|asked for the client to provide credentials|\(Unauthorized\)|: Unauthorized$",
+        _log_in_again,
+    ),
+    (
+        rf"The connection to the server (?P<server>\S+) was refused|{_REFUSES}",
+        _says("the API server at {server}{to} refuses the connection: is connection.context right?"),
+    ),
+    (
+        r"(?P<error>x509: .+)",
+        _says(
+            "kubectl does not trust the API server ({error}): correct connection.context, or its certificates"
+        ),
+    ),
+    (
+        rf"^(.*dial tcp (?P<server>\S+): )?.*({_NO_API})",
+        _says(
+            "no answer from the API server {server}: is it up, and the way there open (a firewall, a VPN)?"
+        ),
+    ),
+    (
+        r'^(Unable to connect to the server: |error: unable to recognize "STDIN": Get "\S+": )(?P<error>.+)',
+        _says("no way to the API server ({error}): is connection.context right?"),
+    ),
+    (
+        r"^(FailedCreate: |Error from server).*violates PodSecurity \"(?P<level>[^\"]+)\"",
+        _says(
+            "the namespace admits no privileged pods (PodSecurity {level}): name one that does with "
+            "connection.namespace, or label it pod-security.kubernetes.io/enforce=privileged"
+        ),
+    ),
+    (_FORBIDDEN, _forbidden),
+    (
+        r"^FailedCreate: (Error creating: )?(?P<what>.+)",
+        _says("the cluster lets no pod for this be made: {what}"),
+    ),
+    (
+        r"namespaces \"(?P<name>[^\"]+)\" not found",
+        _says("there is no namespace {name}: correct connection.namespace"),
+    ),
+    (
+        r"nodes \"(?P<name>[^\"]+)\" not found",
+        _says("there is no node {name}: name it as `kubectl get nodes` does, with connection.node"),
+    ),
+    (r"^NotReady: (?P<what>.*)", _says("the node is not ready: {what}")),
+    (
+        r"pods \"(?P<name>[^\"]+)\" not found",
+        _says("there is no pod {name}: correct connection.pod, connection.namespace or connection.context"),
+    ),
+    (
+        r"container (not found \(\")?(?P<name>[^\s\"]+)( is not valid for pod| not found in pod|\"\))",
+        _says("the pod has no container {name} that runs: correct connection.container"),
+    ),
+    (
+        r"cannot exec into a container in a completed pod; current phase is (?P<phase>\S+)",
+        _says("the pod does not run any longer: its phase is {phase}"),
+    ),
+    (
+        r"^(ErrImagePull|InvalidImageName|ErrImageNeverPull|ImagePullBackOff): (?P<what>.+)",
+        _says("the image cannot be had on the node: {what}; name another one with connection.image"),
+    ),
+    (
+        r"exec: \"(?P<what>[^\"]+)\": (stat \S+: no such file or directory|executable file not found)",
+        _says("there is no {what} in the container, which is needed to start the agent: take another image"),
+    ),
+    (
+        r"^(E|e)rror: unknown (shorthand )?flag: (?P<what>.+)",
+        _says("kubectl has no option {what}: see connection.options"),
+    ),
+)
+
+# The errors of kubectl's pkg/cmd/exec and of client-go's streams.
+_KUBECTL_DROPPED: Final[tuple[_Rule, ...]] = (
+    (
+        r"^[Ee]rror: (?P<what>.*(websocket|unexpected EOF|error stream|connection).*)",
+        _says("the connection to {where} dropped: {what}"),
+    ),
+)
+
 _sudo_asks: Final = _says(
     "sudo wants a password for {user}: give it with --ask-sudo-password, or allow sudo without one (NOPASSWD)"
 )
@@ -322,3 +459,8 @@ _DROPPED: Final[tuple[_Rule, ...]] = (
     ),
     (rf"^(?P<what>{_BROKEN})", _says("the connection to {where} dropped: {what}")),
 )
+
+_WAYS: Final[Mapping[str, tuple[tuple[_Rule, ...], tuple[_Rule, ...]]]] = MappingProxyType(
+    {"ssh": (_LOGIN, _DROPPED), "kubectl": (_KUBECTL, _KUBECTL_DROPPED)}
+)
+"""What goes wrong on the way to a host, and what when it is there, by the type of connection."""

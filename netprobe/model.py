@@ -82,6 +82,13 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     identity: str = ""
     options: tuple[str, ...] = ()
     argv: tuple[str, ...] = ()
+    pod: str = ""
+    node: str = ""
+    container: str = ""
+    namespace: str = ""
+    context: str = ""
+    kubeconfig: str = ""
+    image: str = ""
 
 
 class Host(msgspec.Struct, frozen=True, kw_only=True):

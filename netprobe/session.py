@@ -16,6 +16,7 @@ from netprobe import bundle, failures, launch, transports, wire
 from netprobe.access import Access
 from netprobe.failures import Story, one_line
 from netprobe.model import Host
+from netprobe.transports.base import NoPlaceError
 
 START_TIMEOUT_S: Final = 30.0
 _END_TIMEOUT_S: Final = 1.0
@@ -106,7 +107,8 @@ class Session:
             return self.host
         try:
             self._arranged = await self._transport.arrange(self.host)
-        except LookupError as error:
+        except NoPlaceError as error:
+            self._stderr.extend(filter(None, map(one_line, error.said)))
             self._stderr_closed.set()
             raise await self._lose(str(error)) from None
         return self._arranged
@@ -157,7 +159,7 @@ class Session:
         if self._arranged is not None and self._transport.dismiss is not None:
             arranged, self._arranged = self._arranged, None
             # What is left there goes by itself; that it could not be taken away now is no result of a run.
-            with contextlib.suppress(LookupError):
+            with contextlib.suppress(NoPlaceError):
                 await self._transport.dismiss(arranged)
 
     async def _ask_to_end(self) -> None:

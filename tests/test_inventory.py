@@ -376,6 +376,43 @@ ONE_LINE = {
             "which has host, user, port, identity, options"
         ),
     ),
+    "a node that is a pod": (
+        hosts("{name: a, addresses: [10.0.0.1], connection: {type: kubectl, pod: p, node: n}}"),
+        'i.yaml:2: hosts[0].connection.node: beside "pod"; expected one of them',
+    ),
+    "an image for a pod that is there": (
+        hosts("{name: a, addresses: [10.0.0.1], connection: {type: kubectl, pod: p, image: i}}"),
+        'i.yaml:2: hosts[0].connection.image: beside "pod"; expected one of them',
+    ),
+    "defaults with a node that is a pod": (
+        TWO + "defaults: {connection: {type: kubectl, pod: p, node: n}}\n",
+        'i.yaml:4: defaults.connection.node: beside "pod"; expected one of them',
+    ),
+    "sudo in a container": (
+        hosts("{name: a, addresses: [10.0.0.1], connection: {type: kubectl}, sudo: true}"),
+        (
+            'i.yaml:2: hosts[0].sudo: nothing is run by it in a container of "kubectl"; '
+            "expected a container whose user is root"
+        ),
+    ),
+    "a host's name that no node has": (
+        hosts("{name: Node_A, addresses: [10.0.0.1], connection: {type: kubectl}}"),
+        (
+            'i.yaml:2: hosts[0].connection.node: missing; "Node_A", the host\'s own name, is none that a '
+            "node can have"
+        ),
+    ),
+    "a pod that is no name": (
+        hosts('{name: a, addresses: [10.0.0.1], connection: {type: kubectl, pod: "--x"}}'),
+        (
+            "i.yaml:2: hosts[0].connection.pod: expected a name that Kubernetes takes "
+            '(lower case letters, digits, "-", "."), got "--x"'
+        ),
+    ),
+    "a kubeconfig in a home that is not there": (
+        hosts("{name: a, addresses: [10.0.0.1], connection: {type: kubectl, kubeconfig: ~no-such-user/c}}"),
+        'i.yaml:2: hosts[0].connection.kubeconfig: there is no such home directory: "~no-such-user/c"',
+    ),
     "netns without a name": (
         hosts("{name: a, addresses: [10.0.0.1], connection: {type: netns}}"),
         'i.yaml:2: hosts[0].connection.name: missing; "netns" needs the name of a network namespace',
@@ -820,6 +857,27 @@ def test_connection_types_are_the_transports() -> None:
     assert set(ConnectionEntry.__struct_fields__) == set(Connection.__struct_fields__)
     options = {option for kind in CONNECTIONS.values() for option in kind.options}
     assert {*options, "type"} == set(Connection.__struct_fields__)
+
+
+def test_what_is_of_no_use_in_a_container_is_not_its_own() -> None:
+    """
+    The sudo of the defaults is for the other hosts, and their pod not that of a host that is a node.
+    """
+    inventory = loads(
+        hosts(
+            "{name: a, addresses: [10.0.0.1]}",
+            "{name: b, addresses: [10.0.0.2], connection: {node: n}}",
+            "{name: c, addresses: [10.0.0.3], connection: {type: local}}",
+        )
+        + "defaults: {sudo: true, connection: {type: kubectl, pod: p, context: x}}\n"
+    )
+
+    assert [False, False, True] == [host.sudo for host in inventory.hosts]
+    assert [
+        Connection(type="kubectl", pod="p", context="x"),
+        Connection(type="kubectl", node="n", context="x"),
+        Connection(type="local"),
+    ] == [host.connection for host in inventory.hosts]
 
 
 def test_the_dump_says_nothing_that_goes_without_saying() -> None:

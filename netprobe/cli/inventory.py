@@ -107,6 +107,9 @@ def _reached(connection: Connection, name: str) -> str:
         user = f"{connection.user}@" if connection.user else ""
         port = f" port {connection.port}" if connection.port else ""
         where = f"{user}{connection.host or name}{port}"
+    elif connection.type == "kubectl":
+        namespace = f"{connection.namespace}/" if connection.namespace and connection.pod else ""
+        where = f"pod {namespace}{connection.pod}" if connection.pod else f"node {connection.node or name}"
     return f"{connection.type} {where}".strip()
 
 

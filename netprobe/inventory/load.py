@@ -13,7 +13,7 @@ from netprobe import mesh
 from netprobe.inventory import document
 from netprobe.inventory.errors import KeyPath, Place, Problems, key_path, shown
 from netprobe.inventory.narrow import mode_obstacle, probe_obstacle
-from netprobe.inventory.schema import CONNECTIONS, DEFAULT_CONNECTION, Document
+from netprobe.inventory.schema import CONNECTIONS, DEFAULT_CONNECTION, ConnectionKind, Document, check_text
 from netprobe.inventory.shape import WRONG, Walker
 from netprobe.model import Family, Inventory
 from netprobe.modes import MODES
@@ -23,6 +23,9 @@ Entry = Mapping[str, object]
 """A mapping of the document: checked against the schema, with `WRONG` for what did not pass."""
 
 _MIN_HOSTS: Final = 2
+_WAYS_TO_ROOT: Final = ("sudo", "become")
+_FILES: Final = ("identity", "kubeconfig")
+"""The options of a connection that are paths of this machine."""
 
 
 def load(path: str | Path) -> Inventory:
@@ -82,6 +85,7 @@ class _Whole:
         own = _entry(self._defaults.get("connection"))
         if isinstance(own.get("type"), str):
             self._check_options(("defaults", "connection"), str(own["type"]), own)
+            self._check_apart(("defaults", "connection"), str(own["type"]), own)
         for path, host in self._hosts():
             self._check_root(path, host)
             self._check_connection(path, host)
@@ -151,6 +155,23 @@ class _Whole:
                 has = f"has {', '.join(known)}" if known else "has none"
                 self._add((*path, option), f"not an option of {shown(type_)}, which {has}")
 
+    def _check_apart(self, path: KeyPath, type_: str, options: Entry) -> None:
+        for one, other in CONNECTIONS[type_].apart:
+            if one in options and other in options:
+                self._add((*path, other), f'beside "{one}"; expected one of them')
+
+    def _check_no_way_to_root(self, path: KeyPath, host: Entry, type_: str) -> None:
+        for key in _WAYS_TO_ROOT:
+            if host.get(key, False) is not False:
+                expected = "expected a container whose user is root"
+                self._add((*path, key), f"nothing is run by it in a container of {shown(type_)}; {expected}")
+
+    def _check_node_name(self, path: KeyPath, host: Entry) -> None:
+        name = host.get("name")
+        if isinstance(name, str) and check_text(name, "kubernetes name"):
+            why = f"missing; {shown(name)}, the host's own name, is none that a node can have"
+            self._add((*path, "connection", "node"), why)
+
     def _check_connection(self, path: KeyPath, host: Entry) -> None:
         if host.get("connection") is WRONG:
             return
@@ -160,13 +181,19 @@ class _Whole:
             return
         own = _entry(host.get("connection"))
         self._check_options((*path, "connection"), type_, own)
+        self._check_apart((*path, "connection"), type_, own)
         kind = CONNECTIONS[type_]
+        if not kind.as_root:
+            self._check_no_way_to_root(path, host, type_)
+        if type_ == "kubectl" and not merged.keys() & {"pod", "node"}:
+            self._check_node_name(path, host)
         if kind.needs and kind.needs not in merged:
             self._add((*path, "connection", kind.needs), f"missing; {shown(type_)} needs {kind.need}")
-        identity = merged.get("identity")
-        if isinstance(identity, str) and _expanded(identity) is None:
-            here = (*path, "connection") if "identity" in own else ("defaults", "connection")
-            self._add((*here, "identity"), f"there is no such home directory: {shown(identity)}")
+        for key in _FILES:
+            file = merged.get(key)
+            if isinstance(file, str) and _expanded(file) is None:
+                here = (*path, "connection") if key in own else ("defaults", "connection")
+                self._add((*here, key), f"there is no such home directory: {shown(file)}")
 
     def _connection(self, host: Entry) -> dict[str, object]:
         """A host's own options over those defaults that are for the same type of connection."""
@@ -174,7 +201,9 @@ class _Whole:
         type_ = own.get("type", defaults.get("type", DEFAULT_CONNECTION))
         if defaults.get("type", type_) != type_:
             defaults = {}
-        options = CONNECTIONS[type_].options if isinstance(type_, str) else ()
+        kind = CONNECTIONS[type_] if isinstance(type_, str) else ConnectionKind()
+        taken = {key for pair in kind.apart for key in pair if own.keys() & ({*pair} - {key})}
+        options = set(kind.options) - taken
         return {**{key: value for key, value in defaults.items() if key in options}, **own, "type": type_}
 
     def inventory(self) -> Inventory:
@@ -182,19 +211,19 @@ class _Whole:
         hosts = []
         for _, host in self._hosts():
             connection = self._connection(host)
-            if isinstance(identity := connection.get("identity"), str):
-                connection["identity"] = _expanded(identity)
+            for key in connection.keys() & _FILES:
+                connection[key] = _expanded(str(connection[key]))
             addresses = [_normal(address) for address in msgspec.convert(host["addresses"], list[str])]
             own = {**host, "addresses": addresses, "connection": connection}
-            hosts.append({**self._defaults_of(host), **own})
+            hosts.append({**self._defaults_of(host, str(connection["type"])), **own})
         ranges = msgspec.convert(self._data.get("pod_cidr", []), list[str])
         pod_cidr = [str(ip_network(text)) for text in ranges]
         return msgspec.convert({**self._data, "hosts": hosts, "pod_cidr": pod_cidr}, Inventory)
 
-    def _defaults_of(self, host: Entry) -> Entry:
-        """The defaults, without another way to become root where a host has its own."""
-        ways = {"sudo", "become"}
-        unwanted = ways if ways & host.keys() else set()
+    def _defaults_of(self, host: Entry, type_: str) -> Entry:
+        """The defaults, without a way to become root where a host has its own, or can have none."""
+        has_own = host.keys() & _WAYS_TO_ROOT or not CONNECTIONS[type_].as_root
+        unwanted = _WAYS_TO_ROOT if has_own else ()
         return {key: value for key, value in self._defaults.items() if key not in unwanted}
 
     def check_needs(self, inventory: Inventory) -> None:
@@ -223,9 +252,9 @@ def _normal(address: str) -> str:
     return str(ip_address(address))
 
 
-def _expanded(identity: str) -> str | None:
+def _expanded(file: str) -> str | None:
     """A path with `~` replaced by the home directory; None where there is none."""
     try:
-        return str(Path(identity).expanduser())
+        return str(Path(file).expanduser())
     except RuntimeError:
         return None

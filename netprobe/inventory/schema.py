@@ -21,11 +21,18 @@ from netprobe.model import MIN_NETWORK, Role
 
 
 class ConnectionKind(msgspec.Struct, frozen=True):
-    """The options that a type of connection takes, the one that it cannot do without, and what that is."""
+    """
+    The options that a type of connection takes, the one that it cannot do without, and what that is.
+
+    `apart` are pairs of options of which a host has one at most. `as_root`: whether the agent can be run by
+    another command there, to be root.
+    """
 
     options: tuple[str, ...] = ()
     needs: str = ""
     need: str = ""
+    apart: tuple[tuple[str, str], ...] = ()
+    as_root: bool = True
 
 
 CONNECTIONS: Final[Mapping[str, ConnectionKind]] = MappingProxyType(
@@ -34,6 +41,11 @@ CONNECTIONS: Final[Mapping[str, ConnectionKind]] = MappingProxyType(
         "netns": ConnectionKind(("name",), "name", "the name of a network namespace"),
         "command": ConnectionKind(("argv",), "argv", "the command to run the interpreter with"),
         "local": ConnectionKind(),
+        "kubectl": ConnectionKind(
+            ("pod", "node", "container", "namespace", "context", "kubeconfig", "image", "options"),
+            apart=(("pod", "node"), ("pod", "image"), ("node", "container")),
+            as_root=False,
+        ),
     }
 )
 """Every type of connection; a test holds it against the transports."""
@@ -41,6 +53,8 @@ CONNECTIONS: Final[Mapping[str, ConnectionKind]] = MappingProxyType(
 DEFAULT_CONNECTION: Final = "ssh"
 
 _HOST_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}")
+_KUBERNETES_NAME: Final = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
+"""A DNS subdomain, RFC 1123, as the API server wants it of every name here."""
 _MAX_CHARACTERS: Final = 4096
 
 
@@ -50,6 +64,12 @@ def _check_host_name(text: str) -> str:
         return ""
     expected = 'expected a name of letters, digits, "_", "." and "-" that does not begin with "." or "-"'
     return f"{expected}, got {shown(text)}"
+
+
+def _check_kubernetes_name(text: str) -> str:
+    if _KUBERNETES_NAME.fullmatch(text):
+        return ""
+    return f'expected a name that Kubernetes takes (lower case letters, digits, "-", "."), got {shown(text)}'
 
 
 def _check_ssh_word(text: str) -> str:
@@ -126,6 +146,7 @@ _CHECKS: Final[Mapping[str, Callable[[str], str]]] = MappingProxyType(
     {
         "address": _check_address,
         "host name": _check_host_name,
+        "kubernetes name": _check_kubernetes_name,
         "netns name": _check_netns_name,
         "network": _check_network,
         "ssh word": _check_ssh_word,
@@ -149,6 +170,7 @@ def check_text(text: str, kind: str) -> str:
 _HostName = Annotated[str, Meta(extra={"kind": "host name"})]
 _SshWord = Annotated[str, Meta(extra={"kind": "ssh word"})]
 _NetnsName = Annotated[str, Meta(extra={"kind": "netns name"})]
+_KubernetesName = Annotated[str, Meta(extra={"kind": "kubernetes name"})]
 _Text = Annotated[str, Meta(extra={"kind": "text"})]
 _Network = Annotated[str, Meta(extra={"kind": "network"})]
 _Address = Annotated[str, Meta(extra={"kind": "address"})]
@@ -174,6 +196,13 @@ class ConnectionEntry(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     identity: _Text = ""
     options: tuple[_Argument, ...] = ()
     argv: _Command = ()
+    pod: _KubernetesName = ""
+    node: _KubernetesName = ""
+    container: _KubernetesName = ""
+    namespace: _KubernetesName = ""
+    context: _Text = ""
+    kubeconfig: _Text = ""
+    image: _SshWord = ""
 
 
 class HostEntry(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

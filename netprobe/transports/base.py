@@ -14,6 +14,14 @@ def _nothing(_host: Host) -> tuple[str, ...]:
     return ()
 
 
+class NoPlaceError(Exception):
+    """No place to run an agent could be made, or taken away; `said` is what was said of that, in lines."""
+
+    def __init__(self, reason: str, said: Sequence[str] = ()) -> None:
+        super().__init__(reason)
+        self.said = tuple(said)
+
+
 class Transport(msgspec.Struct, frozen=True, kw_only=True):
     """
     A way to reach a host.
@@ -21,8 +29,8 @@ class Transport(msgspec.Struct, frozen=True, kw_only=True):
     `argv(host, remote, access)` is the command line that runs the argument vector `remote` on a host, with
     its stdin and stdout connected. `within(host)` is the command that an agent must be run by there, as root
     where the inventory asks for that. Where a place to run it must be made first, `arrange(host)` makes it
-    and returns the host whose connection leads there, and `dismiss` takes that away; both raise `LookupError`
-    with the reason where they cannot.
+    and returns the host whose connection leads there, and `dismiss` takes that away; both raise
+    `NoPlaceError` where they cannot.
     """
 
     name: str
