@@ -110,7 +110,7 @@ LOGIN: Final = (
         "let it return at once where the shell is not interactive",
     ),
     Rule(
-        rf"{launch.KEYWORD}:.*not found|Unknown command:? .*{launch.KEYWORD}:",
+        rf"{launch.KEYWORD}:.*not found|(?:not found|nknown command).*{launch.KEYWORD}:",
         "a profile of the login shell (~/.bashrc) of {user} at {where} starts another shell in its place: "
         "let it return at once where the shell is not interactive",
     ),
