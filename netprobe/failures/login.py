@@ -36,7 +36,7 @@ LOGIN: Final = (
     ),
     Rule(
         rf"{_OPEN}connect failed: (?P<error>.+)\n(?:.*\n)*?stdio forwarding failed",
-        "the jump host has no way to {host} ({error}): is it up, and known there by this name and port?",
+        "no way to {where} from the jump host ({error}): is it up, and known there by this name and port?",
     ),
     Rule(
         rf"{_OPEN}(?P<error>.+)\n(?:.*\n)*?stdio forwarding failed",
@@ -44,7 +44,7 @@ LOGIN: Final = (
     ),
     Rule(
         r"^Connection timed out during banner exchange|^Connection to \S+ port \d+ timed out",
-        "{where} takes the connection and says nothing: it is overloaded, or is no ssh server",
+        "{where} takes the connection and says nothing: it is overloaded, or is no ssh server{behind}",
     ),
     Rule(
         r"REMOTE HOST IDENTIFICATION HAS CHANGED(?:.*\n)*?Host key verification failed",

@@ -80,6 +80,10 @@ START: Final = (
         "{what} is not found on the host: correct python: [...] or become: [...], or leave python: out",
     ),
     Rule(
+        r"^(?:.*\b)?[Pp]ass(?:word|phrase|code)\b[^:]*:$",
+        "{become} asks for a password: it must let us pass without a question",
+    ),
+    Rule(
         r"^(?:doas|su): (?P<what>.+)",
         "{become} does not let us pass ({what}): it must do so without a question",
     ),

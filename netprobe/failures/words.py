@@ -28,6 +28,7 @@ class Words(dict[str, str]):
         self._story = story
         # With ProxyJump, the nearest first: each hop logs in before the next one can.
         jumps = [name for (name,) in self._found(_HOP)][::-1]
+        self._has_jumps = bool(jumps)
         self._is_jump = len(self._found(_PASSED)) < len(jumps)
         passed = min(len(self._found(_PASSED)), len(jumps))
         logins = self._found(_LOGIN)
@@ -58,6 +59,10 @@ class Words(dict[str, str]):
     def _hop(self) -> str:
         """What stands behind a name that ssh gives, where that may be a jump host's."""
         return ", the jump host," if self._is_jump else ""
+
+    def _behind(self) -> str:
+        """What else may be wrong, where a jump host leads to it."""
+        return ", or its jump host does not reach it" if self._has_jumps and not self._is_jump else ""
 
     def _setting(self) -> str:
         return "ProxyJump" if self._is_jump else "connection.host"

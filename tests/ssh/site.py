@@ -30,9 +30,12 @@ ROOT: Final = "uid 0"
 """What `outcome` says of an agent that runs as root."""
 
 
-def _with_profile(name: str, bashrc: str) -> Account:
-    return Account(name=name, shell="/bin/bash", files={".bashrc": bashrc})
-
+WITHOUT_PROGRAMS: Final = """
+mkdir /run/real /run/bin
+mount --bind /usr/bin /run/real
+ln -s /run/real/* /run/bin
+"""
+"""Makes a copy of `/usr/bin` from which programs can be taken before it is mounted there."""
 
 _SHELLS: Final = {
     "bash": "/bin/bash",
@@ -44,6 +47,10 @@ _SHELLS: Final = {
     "nologin": "/usr/sbin/nologin",
     "false": "/bin/false",
 }
+
+def _with_profile(name: str, bashrc: str) -> Account:
+    return Account(name=name, shell=_SHELLS["bash"], files={".bashrc": bashrc})
+
 
 ACCOUNTS: Final = (
     *(Account(name=name, shell=shell) for name, shell in _SHELLS.items()),
@@ -58,7 +65,7 @@ ACCOUNTS: Final = (
     *(Account(name=name) for name in ("sftp", "fixed", "original", "mute")),
     Account(name="key-command", files={"keys": 'command="echo forced" {key}'}),
     Account(name="key-restrict", files={"keys": "restrict {key}"}),
-    *(Account(name=name) for name in ("no-tty", "no-session")),
+    *(Account(name=name) for name in ("no-tty", "no-session", "doas", "su")),
     Account(name="banner"),
     Account(name="asks", rule="ALL", password=PASSWORD),
     Account(name="asks-pty", rule="ALL", password=PASSWORD, defaults="use_pty"),
@@ -140,7 +147,7 @@ class Site(Servers):
         """Let `~/.ssh` have nothing but the keys of the hosts."""
         for path in self._user.iterdir():
             path.unlink()
-        self.known_hosts = (self.directory / "known_hosts").read_text()
+        self.known_hosts = f"[n?]:*,{(self.directory / 'known_hosts').read_text()}"
 
     def by(self, connection: Connection, **fields: object) -> Host:
         """The first host by a connection; its interpreter is to be found, unless it is named."""
@@ -152,10 +159,19 @@ class Site(Servers):
         return self.by(Connection(type="ssh", host=host, options=options))
 
     def user(
-        self, user: str, *, name: str = "n1", port: int = PORT, options: Sequence[str] = (), **fields: object
+        self,
+        user: str,
+        *,
+        port: int = PORT,
+        key: str = "key",
+        known_hosts: str = "known_hosts",
+        options: Sequence[str] = (),
+        **fields: object,
     ) -> Host:
         """A host for one of its users, who becomes root by sudo."""
-        connection = self.connection(name, user=user, port=port, options=options)
+        connection = self.connection(
+            "n1", user=user, port=port, key=key, known_hosts=known_hosts, options=options
+        )
         return self.by(connection, **{"sudo": user != "root", **fields})
 
 

@@ -14,7 +14,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -103,13 +104,17 @@ class Servers:
         """A PATH in which `ssh` is the client."""
         return f"{self.directory / 'bin'}{os.pathsep}{os.environ['PATH']}"
 
-    def start(
+    @contextmanager
+    def another(
         self, name: str, port: int, *, settings: str = "", prepare: str = "", matches: str = ""
-    ) -> subprocess.Popen[str]:
-        """Another server on a host; `prepare` is what a shell does to its mount namespace before."""
-        process = self._start(name, port, settings, prepare, matches)
-        _wait_until_listening(process)
-        return process
+    ) -> Iterator[subprocess.Popen[str]]:
+        """One more server on a host; `prepare` is what a shell does to its mount namespace before."""
+        with self._start(name, port, settings, prepare, matches) as process:
+            try:
+                _wait_until_listening(process)
+                yield process
+            finally:
+                process.terminate()
 
     def _start(
         self, name: str, port: int, settings: str = "", prepare: str = "", matches: str = ""
