@@ -48,6 +48,7 @@ _SHELLS: Final = {
     "false": "/bin/false",
 }
 
+
 def _with_profile(name: str, bashrc: str) -> Account:
     return Account(name=name, shell=_SHELLS["bash"], files={".bashrc": bashrc})
 

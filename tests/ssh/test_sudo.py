@@ -19,7 +19,9 @@ pytestmark = [pytest.mark.lab, pytest.mark.skipif(bool(obstacle()), reason=obsta
 KNOWING: Final = Access(sudo_password=Secret(PASSWORD))
 MISTAKEN: Final = Access(sudo_password=Secret("wrong horse"))
 
-WANTED: Final = r"sudo wants a password for {user}: give it with --ask-sudo-password, or allow .* \(NOPASSWD\)"
+WANTED: Final = (
+    r"sudo wants a password for {user}: give it with --ask-sudo-password, or allow .* \(NOPASSWD\)"
+)
 
 
 async def test_sudo_that_does_not_let_us_pass_is_told(site: Site) -> None:
