@@ -22,7 +22,7 @@ START: Final = (
     ),
     Rule(
         r"\d+ incorrect (?:password|authentication) attempts?|^[Ss]orry, try again"
-        r"|^sudo: Authentication failed, try again|^sudo: maximum \d+ incorrect authentication attempts",
+        r"|^sudo: Authentication failed, try again|^sudo: [Mm]aximum \d+ incorrect authentication attempts",
         "sudo did not take the password for {user}",
     ),
     Rule(

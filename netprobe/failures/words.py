@@ -12,7 +12,10 @@ _HOP: Final = r"debug1: Setting implicit ProxyCommand from ProxyJump: .* (?:'?\[
 _LOGIN: Final = r"debug1: Authenticating to (\S+):(\d+) as '(.*)'"
 _PASSED: Final = r"Authenticated to (\S+)"
 _OFFERED: Final = r"debug1: Offering public key: (.+) (\S+) (SHA256:\S+)"
-_UNUSABLE: Final = r"Load key \"(.+)\": (.+)"
+_ACCEPTED: Final = r"debug1: Server accepts key: (.+) (\S+) (SHA256:\S+)"
+_UNUSABLE: Final = (
+    r"(?:Load key|sign_and_send_pubkey: signing failed for \S+) \"(.+)\"(?: from agent)?: (.+)"
+)
 _ABSENT: Final = r"(?:Warning: |no such identity: )(?:Identity file )?(.+?)(?: not accessible)?: No such file"
 _SERVER_KEY: Final = r"debug1: Server host key: (\S+ \S+)"
 _OFFENDING: Final = r"Offending (?:\S+ )?key (?:for IP )?in (.+)"
@@ -93,8 +96,13 @@ class Words(dict[str, str]):
         """Which keys were offered, and which could not be."""
         offered = [f"{path} ({kind} {hash_})" for path, kind, hash_ in self._found(_OFFERED)]
         keys = f"offered {', '.join(dict.fromkeys(offered))}" if offered else "no key was offered"
-        for path, why in dict.fromkeys(self._found(_UNUSABLE)):
+        unusable = dict.fromkeys(self._found(_UNUSABLE))
+        for path, why in unusable:
             keys += f"; {path} cannot be used ({why})"
+        for path, _kind, _hash in self._found(_ACCEPTED):
+            # Nobody is asked for a passphrase, and ssh does not say that it would have been.
+            if path not in {key for key, _why in unusable}:
+                keys += f"; the server would take {path}, which has a passphrase: load it into ssh-agent"
         for (path,) in dict.fromkeys(self._found(_ABSENT)):
             if path == self._story.host.connection.identity:
                 keys += f"; there is no {path}"

@@ -144,6 +144,11 @@ class Site(Servers):
     def known_hosts(self, text: str) -> None:
         (self._user / "known_hosts").write_text(text)
 
+    @property
+    def user_files(self) -> list[str]:
+        """What there is in `~/.ssh`."""
+        return sorted(path.name for path in self._user.iterdir())
+
     def forget(self) -> None:
         """Let `~/.ssh` have nothing but the keys of the hosts."""
         for path in self._user.iterdir():

@@ -45,8 +45,8 @@ async def _lost(host: Host, blow: Callable[[], None]) -> str:
             try:
                 await session.start(nursery)
                 nursery.start_soon(_strike, blow)
+                waiting = wire.Collect(expect=1, within=60)
                 with pytest.raises(HostLostError) as caught:
-                    waiting = wire.Collect(expect=1, within=60)
                     await session.request("collect", waiting, wire.Collected, TIMEOUT_S)
             finally:
                 await session.end()

@@ -1,4 +1,4 @@
-"""A whole run over ssh in which most hosts fail: their flows are untested with the reason, the others go on."""
+"""A whole run over ssh in which most hosts fail: their flows are untested with the reason, others go on."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ WITHOUT_RAW: Final = ("setpriv", "--bounding-set=-net_raw", "/usr/bin/python3")
 
 
 REASONS: Final = {
-    "n3": r"the agent cannot \\w+: EPERM: Operation not permitted: .*seccomp.*SELinux",
+    "n3": r"the agent cannot \w+: EPERM: Operation not permitted: .*seccomp.*SELinux",
     "n4": r"the agent on n4 runs as uid 0 without CAP_NET_RAW: .*",
     "n5": r"sudo did not take the password for asks",
-    "n6": r"the host key of \\S+ port 2022 is not known .*",
-    "n7": r"\\S+ port 2999 refuses the connection: .*",
-    "n8": r"permission denied for nobody-at-all at \\S+ port 2022: .*",
+    "n6": r"the host key of \S+ port 2022 is not known .*",
+    "n7": r"\S+ port 2999 refuses the connection: .*",
+    "n8": r"permission denied for nobody-at-all at \S+ port 2022: .*",
 }
 LIMIT_S: Final = 60
 
@@ -122,20 +122,18 @@ def test_the_flows_of_hosts_that_fail_are_untested(fleet: Site, tmp_path: Path) 
     assert 3 == done.returncode, done.stderr
     assert "Traceback" not in done.stderr
     assert password not in done.stdout + done.stderr
-    found: dict[str, set[str]] = {}
+    reasons = re.compile("|".join(f"(?:{pattern})" for pattern in REASONS.values()))
+    found: set[str] = set()
     for cell in report["cells"]:
-        hosts = {cell["src"], cell["dst"]}
-        if hosts <= {"n1", "n2"}:
-            assert "open" == cell["verdict"]
-            continue
-        assert "untested" == cell["verdict"]
-        for name in hosts & REASONS.keys():
-            found.setdefault(name, set()).add(cell["detail"])
+        is_well = {cell["flow"]["src"], cell["flow"]["dst"]} <= {"n1", "n2"}
+        judgement = cell["judgement"]
+
+        assert ("open" if is_well else "untested") == judgement["verdict"]
+        assert is_well or reasons.search(judgement["detail"])
+        found.add(judgement.get("detail", ""))
     for name, pattern in REASONS.items():
-        assert [] == [
-            detail for detail in found[name] if not any(re.search(REASONS[each], detail) for each in REASONS)
-        ], name
-        assert any(re.search(pattern, detail) for detail in found[name]), (name, found[name])
+        assert any(re.search(pattern, detail) for detail in found), name
+        # What an agent lacks is no reason to lose it.
         assert name == "n4" or re.search(f"{name}: {pattern}", done.stderr), name
 
 

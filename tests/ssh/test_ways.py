@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Final
 
 import pytest
@@ -37,7 +36,7 @@ while True:
 
 
 @pytest.fixture(scope="module")
-def ways(built: Site) -> Iterator[Site]:
+def ways(built: Site) -> None:
     """A firewall at the first host, servers that are none, and networks where no way leads."""
     built.lab.nft("n1", f"tcp dport {DROPPED} drop")
     built.lab.nft("n1", f"tcp dport {REJECTED} reject with icmp type admin-prohibited")
@@ -48,10 +47,10 @@ def ways(built: Site) -> Iterator[Site]:
         listener = built.lab.popen("n1", argv, stdout=subprocess.PIPE)
         assert listener.stdout is not None
         assert listener.stdout.readline()
-    return built
 
 
-async def test_a_way_that_leads_nowhere_is_told(ways: Site, site: Site) -> None:
+@pytest.mark.usefixtures("ways")
+async def test_a_way_that_leads_nowhere_is_told(site: Site) -> None:
     """Which name, which port, what the kernel said, and what to look at."""
     short = "-oConnectTimeout=1"
     no_way = r"no way to {} port 2022 \({}\): is it up, routed, and not rejected by a firewall\?"
@@ -146,9 +145,7 @@ async def test_a_host_key_is_never_taken_without_a_word(
     assert f"[10.77.1.11]:{PORT} {own}\n" == (directory / "unknown").read_text()
 
 
-async def test_what_a_jump_host_does_is_told_as_its_own(
-    ways: Site, site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_a_jump_host_does_is_told_as_its_own(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """The way through it, its name, its key, its users; and what lies behind it."""
     key = site.directory / "key"
     config = f"""
@@ -190,7 +187,7 @@ Host *
         ),
         "unknown": (
             site.named("n1", "-Junknown-jump"),
-            rf"the host key of the jump host n2 port 2022 is not known {FINGERPRINT}: .* \(log in there by hand once\)",
+            rf"the host key of the jump host n2 port 2022 is not known {FINGERPRINT}: .* \(log in there .*\)",
         ),
         "denied": (
             site.named("n1", "-Jn2,strange-jump"),
@@ -214,9 +211,10 @@ Host *
     assert [] == [path.name for path in (site.directory / "user").glob("master-*")]
 
 
-async def test_a_server_that_hangs_is_not_waited_for(ways: Site, site: Site) -> None:
+@pytest.mark.usefixtures("ways")
+async def test_a_server_that_hangs_is_not_waited_for(site: Site) -> None:
     """Where it hangs is said."""
-    host = ways.user("root", port=MUTE)
+    host = site.user("root", port=MUTE)
 
     assert (
         "the agent did not start within 1 s (it was at the login at 10.77.1.11 port 2105)"

@@ -1,5 +1,5 @@
 """
-Users of the real sudo, in a mount namespace of their own: one who may do nothing but that, and others as asked.
+Users of the real sudo, in a mount namespace of their own: one who may do nothing else, and others as asked.
 
 `/etc/passwd` and the like are covered there by copies that have the user, `/run` by an empty directory;
 nothing of the machine is changed, and all of it goes with the last process in the namespace.
