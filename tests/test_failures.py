@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -13,7 +16,7 @@ from netprobe import bundle, launch
 from netprobe.failures import Story, added_key, explain, explain_answer, without_log
 from netprobe.model import Connection, Host
 
-AT_SHELL: Final = ("", launch.AT_SHELL)
+AT_SHELL: Final = (launch.AT_SHELL,)
 AT_INTERPRETER: Final = (*AT_SHELL, launch.AT_INTERPRETER)
 
 
@@ -34,78 +37,196 @@ def _told(said: str, stdout: tuple[str, ...] = (), *, greeted: bool = False, **f
 
 
 # OpenSSH 7.4, as of RHEL 7.
-OLD: Final = {
-    "ssh: Could not resolve hostname h.example: Name or service not known": "cannot resolve h.example (Name or",
-    "ssh: connect to host h.example port 22: Connection refused": "h.example port 22 refuses the connection",
-    "ssh: connect to host h.example port 22: Connection timed out": "no answer from h.example port 22: ",
-    "ssh: connect to host h.example port 22: No route to host": "no way to h.example port 22 (No route to host)",
-    "Connection timed out during banner exchange": "h.example port 22 takes the connection and says nothing",
-    "ssh_exchange_identification: Connection closed by remote host": "h.example port 22 closed the connection",
-    "ssh_exchange_identification: read: Connection reset by peer": "h.example port 22 closed the connection",
-    "Permission denied (publickey,gssapi-keyex,gssapi-with-mic).": "permission denied for ops at h.example port 22: "
-    "no key was offered; the server takes publickey,gssapi-keyex,gssapi-with-mic: ",
-    "Received disconnect from 10.0.0.1 port 22:2: Too many authentication failures": "h.example port 22 heard of",
-    "No ECDSA host key is known for h.example and you have requested strict checking.\n"
-    "Host key verification failed.": "the host key of h.example port 22 is not known: ",
-    "@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @\n"
-    "Offending ECDSA key in /home/ops/.ssh/known_hosts:7\n"
-    "Host key verification failed.": "the host key of h.example port 22 has changed: it was installed anew, or "
-    "another machine answers; compare it with the host's own, and take the old one out of "
-    "/home/ops/.ssh/known_hosts:7",
-    "Unable to negotiate with 10.0.0.1 port 22: no matching key exchange method found. "
-    "Their offer: diffie-hellman-group1-sha1": "h.example port 22 has no algorithm that this ssh takes",
-    "WARNING: Your password has expired.\nPassword change required but no TTY available.": "h.example port 22 lets "
-    "ops in no more (Password change required but no TTY available.)",
-}
-NEW: Final = {
-    "ops@h.example: Permission denied (publickey).": "permission denied for ops at h.example port 22: ",
-    "kex_exchange_identification: read: Connection reset by peer\n"
-    "Connection reset by 10.0.0.1 port 22": "h.example port 22 closed the connection before it said anything",
-    "kex_exchange_identification: Connection closed by remote host": "h.example port 22 closed the connection",
-    "Not allowed at this time": "h.example port 22 takes no more logins just now (Not allowed at this time)",
-}
+OLD: Final = (
+    (
+        "ssh: Could not resolve hostname h.example: Name or service not known",
+        "cannot resolve h.example (Name or",
+    ),
+    (
+        "ssh: connect to host h.example port 22: Connection refused",
+        "h.example port 22 refuses the connection",
+    ),
+    (
+        "ssh: connect to host h.example port 22: Connection timed out",
+        "no answer from h.example port 22: ",
+    ),
+    (
+        "ssh: connect to host h.example port 22: No route to host",
+        "no way to h.example port 22 (No route to host)",
+    ),
+    (
+        "Connection timed out during banner exchange",
+        "h.example port 22 takes the connection and says nothing",
+    ),
+    (
+        "ssh_exchange_identification: Connection closed by remote host",
+        "h.example port 22 closed the connection",
+    ),
+    (
+        "ssh_exchange_identification: read: Connection reset by peer",
+        "h.example port 22 closed the connection",
+    ),
+    (
+        "Permission denied (publickey,gssapi-keyex,gssapi-with-mic).",
+        (
+            "permission denied for ops at h.example port 22: no key was offered; the server takes "
+            "publickey,gssapi-keyex,gssapi-with-mic: "
+        ),
+    ),
+    (
+        "Received disconnect from 10.0.0.1 port 22:2: Too many authentication failures",
+        "h.example port 22 heard of",
+    ),
+    (
+        (
+            "No ECDSA host key is known for h.example and you have requested strict checking.\n"
+            "Host key verification failed."
+        ),
+        "the host key of h.example port 22 is not known: ",
+    ),
+    (
+        (
+            "@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @\n"
+            "Offending ECDSA key in /home/ops/.ssh/known_hosts:7\n"
+            "Host key verification failed."
+        ),
+        (
+            "the host key of h.example port 22 has changed: it was installed anew, or another "
+            "machine answers; compare it with the host's own, and take the old one out of "
+            "/home/ops/.ssh/known_hosts:7"
+        ),
+    ),
+    (
+        (
+            "Unable to negotiate with 10.0.0.1 port 22: no matching key exchange method found. Their "
+            "offer: diffie-hellman-group1-sha1"
+        ),
+        "h.example port 22 has no algorithm that this ssh takes",
+    ),
+    (
+        "WARNING: Your password has expired.\nPassword change required but no TTY available.",
+        "h.example port 22 lets ops in no more (Your password has expired.)",
+    ),
+)
+NEW: Final = (
+    (
+        "ops@h.example: Permission denied (publickey).",
+        "permission denied for ops at h.example port 22: ",
+    ),
+    (
+        "kex_exchange_identification: read: Connection reset by peer\nConnection reset by 10.0.0.1 port 22",
+        "h.example port 22 closed the connection before it said anything",
+    ),
+    (
+        "kex_exchange_identification: Connection closed by remote host",
+        "h.example port 22 closed the connection",
+    ),
+    (
+        "Not allowed at this time",
+        "h.example port 22 takes no more logins just now (Not allowed at this time)",
+    ),
+)
 
 
-@pytest.mark.parametrize(("said", "expected"), [*OLD.items(), *NEW.items()])
+@pytest.mark.parametrize(("said", "expected"), [*OLD, *NEW])
 def test_what_keeps_us_from_a_login_is_told(said: str, expected: str) -> None:
     """As OpenSSH says it, old and new."""
     assert _told(said).startswith(expected)
 
 
 # sudo 1.8 and 1.9, sudo-rs, opendoas, util-linux' su.
-ROOT: Final = {
-    "sudo: sorry, you must have a tty to run sudo": "sudo wants a terminal (requiretty): add Defaults:ops !",
-    "sudo: you must have a tty to run sudo": "sudo wants a terminal (requiretty): ",
-    "sudo: a password is required": "sudo wants a password for ops: give it with --ask-sudo-password, or ",
-    "sudo: no tty present and no askpass program specified": "sudo wants a password for ops: ",
-    "sudo: interactive authentication is required": "sudo wants a password for ops: ",
-    "Sorry, try again.\nsudo: no password was provided\nsudo: 1 incorrect password attempt": "sudo did not take the",
-    "sudo: Authentication failed, try again.": "sudo did not take the password for ops",
-    "ops is not in the sudoers file.  This incident will be reported.": "ops may not use sudo: add a rule with visudo",
-    "Sorry, user ops may not run sudo on h.": "ops may not use sudo: ",
-    "sudo: I'm sorry ops. I'm afraid I can't do that": "ops may not use sudo: ",
-    "Sorry, user ops is not allowed to execute '/usr/bin/python3 -I' as root on h.": "sudo does not allow it to ops: ",
-    "sudo: effective uid is not 0, is /usr/bin/sudo on a file system with the 'nosuid' option set or an NFS "
-    "file system without root privileges?": "sudo makes no root of ops there (effective uid is not 0, ",
-    'sudo: The "no new privileges" flag is set, which prevents sudo from running as root.': "sudo makes no root of ",
-    "sudo: python3.9: command not found": "there is no python3.9 where sudo looks for it (secure_path): ",
-    "sudo: unable to execute /opt/python3: Permission denied": "/opt/python3 may not be executed there: its mode",
-}
-OTHER: Final = {
-    "doas: Operation not permitted": "doas does not let us pass (Operation not permitted): it must do so",
-    "doas: Authorization required": "doas does not let us pass (Authorization required): ",
-    "doas (ops@h) password:": "doas asks for a password: it must let us pass without a question",
-    "Password:": "doas asks for a password: ",
-}
+ROOT: Final = (
+    (
+        "sudo: sorry, you must have a tty to run sudo",
+        "sudo wants a terminal (requiretty): add Defaults:ops !",
+    ),
+    (
+        "sudo: you must have a tty to run sudo",
+        "sudo wants a terminal (requiretty): ",
+    ),
+    (
+        "sudo: a password is required",
+        "sudo wants a password for ops: give it with --ask-sudo-password, or ",
+    ),
+    (
+        "sudo: no tty present and no askpass program specified",
+        "sudo wants a password for ops: ",
+    ),
+    (
+        "sudo: interactive authentication is required",
+        "sudo wants a password for ops: ",
+    ),
+    (
+        "Sorry, try again.\nsudo: no password was provided\nsudo: 1 incorrect password attempt",
+        "sudo did not take the",
+    ),
+    (
+        "sudo: Authentication failed, try again.",
+        "sudo did not take the password for ops",
+    ),
+    (
+        "ops is not in the sudoers file.  This incident will be reported.",
+        "ops may not use sudo: add a rule with visudo",
+    ),
+    (
+        "Sorry, user ops may not run sudo on h.",
+        "ops may not use sudo: ",
+    ),
+    (
+        "sudo: I'm sorry ops. I'm afraid I can't do that",
+        "ops may not use sudo: ",
+    ),
+    (
+        "Sorry, user ops is not allowed to execute '/usr/bin/python3 -I' as root on h.",
+        "sudo does not allow it to ops: ",
+    ),
+    (
+        (
+            "sudo: effective uid is not 0, is /usr/bin/sudo on a file system with the 'nosuid' "
+            "option set or an NFS file system without root privileges?"
+        ),
+        "sudo makes no root of ops there (effective uid is not 0, ",
+    ),
+    (
+        'sudo: The "no new privileges" flag is set, which prevents sudo from running as root.',
+        "sudo makes no root of ",
+    ),
+    (
+        "sudo: python3.9: command not found",
+        "there is no python3.9 where sudo looks for it (secure_path): ",
+    ),
+    (
+        "sudo: unable to execute /opt/python3: Permission denied",
+        "/opt/python3 may not be executed there: its mode",
+    ),
+)
+OTHER: Final = (
+    (
+        "doas: Operation not permitted",
+        "doas does not let us pass (Operation not permitted): it must do so",
+    ),
+    (
+        "doas: Authorization required",
+        "doas does not let us pass (Authorization required): ",
+    ),
+    (
+        "doas (ops@h) password:",
+        "doas asks for a password: it must let us pass without a question",
+    ),
+    (
+        "Password:",
+        "doas asks for a password: ",
+    ),
+)
 
 
-@pytest.mark.parametrize(("said", "expected"), ROOT.items())
+@pytest.mark.parametrize(("said", "expected"), ROOT)
 def test_what_sudo_says_is_told(said: str, expected: str) -> None:
     """Of whichever version."""
     assert _told(said, AT_SHELL, sudo=True).startswith(expected)
 
 
-@pytest.mark.parametrize(("said", "expected"), OTHER.items())
+@pytest.mark.parametrize(("said", "expected"), OTHER)
 def test_what_others_say_is_told(said: str, expected: str) -> None:
     """By the name of the command that the inventory has."""
     assert _told(said, AT_SHELL, become=("doas", "-n")).startswith(expected)
@@ -115,7 +236,6 @@ SH: Final = (
     "sh: 1: exec: {}: not found",  # dash
     "/bin/sh: line 1: exec: {}: not found",  # bash
     "sh: exec: line 1: {}: not found",  # busybox
-    "/bin/sh: 1: eval: {}: not found",
 )
 
 
@@ -142,6 +262,23 @@ def test_what_shells_do_not_find_is_told(form: str, name: str) -> None:
 def test_what_shells_may_not_execute_is_told(said: str) -> None:
     """With what may be the cause."""
     assert _told(said, AT_SHELL).startswith("/opt/python3 may not be executed there: ")
+
+
+@pytest.mark.parametrize("shell", ["sh", "dash", "bash", "busybox"])
+def test_what_the_shells_of_this_machine_say_is_told(shell: str, tmp_path: Path) -> None:
+    """Of a file that is not there, and of one that may not be executed."""
+    program = shutil.which(shell)
+    if program is None:
+        pytest.skip(f"no {shell}")
+    (tmp_path / "python3").touch(mode=0o644)
+    expected = {"absent": "is not found on the host: ", "python3": "may not be executed there: "}
+    for name, words in expected.items():
+        path = str(tmp_path / name)
+        argv = [program, *(["sh"] if shell == "busybox" else []), *launch.SHELL[1:]]
+        line = launch.line(_host(python=(path,)))
+        done = subprocess.run(argv, input=line, capture_output=True, check=False, timeout=10)
+
+        assert _told(done.stderr.decode(), AT_SHELL).startswith(f"{path} {words}"), done.stderr
 
 
 def test_an_old_interpreter_is_told() -> None:
@@ -204,7 +341,9 @@ def test_a_key_that_was_added_is_seen() -> None:
 LINES: Final = st.lists(
     st.one_of(
         st.text(max_size=30),
-        st.sampled_from([*OLD, *NEW, *ROOT, *OTHER, *AT_INTERPRETER, launch.UNREAD, launch.NO_INTERPRETER]),
+        st.sampled_from(
+            [*(said for said, _told in (*OLD, *NEW, *ROOT, *OTHER)), *AT_INTERPRETER, launch.UNREAD]
+        ),
         st.builds(
             "{}{}".format,
             st.sampled_from(
@@ -236,7 +375,7 @@ def test_whatever_is_said_makes_one_line(
     stdout: tuple[str, ...],
     stderr: tuple[str, ...],
     log: tuple[str, ...],
-    greeted: bool,  # noqa: FBT001
+    greeted: bool,
     kind: str,
     fields: dict[str, object],
 ) -> None:
