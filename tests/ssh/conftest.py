@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
-from netprobe.lab import Lab
-from tests.ssh.site import Site
+if TYPE_CHECKING:
+    from tests.ssh.site import Site
+
+# Before anybody imports it; the modules that it imports have their own conftest.
+pytest.register_assert_rewrite("tests.ssh.site")
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Three hosts with a server each, and many users."""
+    from netprobe.lab import Lab
+    from tests.ssh.site import Site
+
     with Lab.mesh(3) as lab:
         yield Site(lab, tmp_path_factory.mktemp("site"))
 
