@@ -16,9 +16,10 @@ from netprobe.failures import explain_answer
 from netprobe.model import Host
 from netprobe.session import HostLostError, Session
 
-_TRIES: Final = 6
+_TRIES: Final = 9
 _FIRST_PAUSE_S: Final = 0.5
-"""Before a host that took no connection is tried again; the next pause is twice as long."""
+"""Before a host that took no connection is tried again; the next pause is twice as long, up to the longest."""
+_LONGEST_PAUSE_S: Final = 4.0
 
 _T = TypeVar("_T")
 
@@ -88,7 +89,9 @@ class Crew:
     def _pauses() -> list[float]:
         """How long to wait after each try but the last; hosts behind one door must not return all at once."""
         spread = random.SystemRandom()
-        return [_FIRST_PAUSE_S * 2**n * spread.uniform(0.5, 1.5) for n in range(_TRIES - 1)]
+        return [
+            min(_FIRST_PAUSE_S * 2**n, _LONGEST_PAUSE_S) * spread.uniform(0.5, 1.5) for n in range(_TRIES - 1)
+        ]
 
     async def ask(
         self, verb: str, requests: Mapping[str, msgspec.Struct], kind: type[_T], timeout_s: float

@@ -13,9 +13,7 @@ _LOGIN: Final = r"debug1: Authenticating to (\S+):(\d+) as '(.*)'"
 _PASSED: Final = r"Authenticated to (\S+)"
 _OFFERED: Final = r"debug1: Offering public key: (.+) (\S+) (SHA256:\S+)"
 _ACCEPTED: Final = r"debug1: Server accepts key: (.+) (\S+) (SHA256:\S+)"
-_UNUSABLE: Final = (
-    r"(?:Load key|sign_and_send_pubkey: signing failed for \S+) \"(.+)\"(?: from agent)?: (.+)"
-)
+_UNUSABLE: Final = r"(?:Load key|sign_and_send_pubkey: signing failed for \S+) \"(.+)\"(?: from agent)?: (.+)"
 _ABSENT: Final = r"(?:Warning: |no such identity: )(?:Identity file )?(.+?)(?: not accessible)?: No such file"
 _SERVER_KEY: Final = r"debug1: Server host key: (\S+ \S+)"
 _OFFENDING: Final = r"Offending (?:\S+ )?key (?:for IP )?in (.+)"

@@ -126,40 +126,47 @@ async def test_a_way_that_breaks_is_told(site: Site, tmp_path: Path, verdict: st
 
 
 HOSTS: Final = 12
-BUSY: Final = 2401
+BUSY, BUSY_JUMP = 2401, 2402
 
 
-@pytest.mark.parametrize("by_jump", [False, True])
-async def test_hosts_behind_a_busy_server_all_start(
-    site: Site, monkeypatch: pytest.MonkeyPatch, *, by_jump: bool
-) -> None:
+async def test_hosts_behind_a_busy_server_all_start(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """It takes one login at a time and refuses the others, which come again; so it is with a jump host."""
     config = f"""
-Host busy n?
-    User root
-    IdentityFile {site.directory / "key"}
+Host busy*
+    HostName {site.address("n1")}
 Host busy
     Port {BUSY}
-    HostName {site.address("n1")}
-Host n2
+Host busy-jump
+    Port {BUSY_JUMP}
+Host behind
     Port {PORT}
     HostName {site.address("n2")}
+    ProxyJump busy-jump
+Host *
+    User root
+    IdentityFile {site.directory / "key"}
 """
     monkeypatch.setenv("PATH", site.at_home(config))
-    reached = site.named("n2", "-Jbusy") if by_jump else site.named("busy")
-    hosts = [msgspec.structs.replace(reached, name=f"h{number}") for number in range(HOSTS)]
+    hosts = [
+        msgspec.structs.replace(site.named(name), name=f"{name}-{number}")
+        for name in ("busy", "behind")
+        for number in range(HOSTS)
+    ]
     lost: dict[str, str] = {}
-    with site.another("n1", BUSY, settings="MaxStartups 1:100:2"), trio.fail_after(4 * TIMEOUT_S):
+    with (
+        site.another("n1", BUSY, startups="1:100:2"),
+        site.another("n1", BUSY_JUMP, startups="1:100:2"),
+        trio.fail_after(4 * TIMEOUT_S),
+    ):
         async with trio.open_nursery() as nursery:
             crew = Crew(hosts, Access(), lost.__setitem__, Silent())
             try:
                 await crew.start(nursery)
-                facts = await crew.ask(
-                    "facts", dict.fromkeys(crew.names, wire.AskFacts()), wire.Facts, TIMEOUT_S
-                )
+                asked = dict.fromkeys(crew.names, wire.AskFacts())
+                facts = await crew.ask("facts", asked, wire.Facts, TIMEOUT_S)
             finally:
                 await crew.end()
             nursery.cancel_scope.cancel()
 
     assert {} == lost
-    assert HOSTS == len(facts)
+    assert 2 * HOSTS == len(facts)

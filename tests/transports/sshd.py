@@ -44,7 +44,7 @@ StrictModes no
 UseDNS no
 PrintMotd no
 PrintLastLog no
-MaxStartups 200
+MaxStartups {startups}
 AcceptEnv nothing
 {matches}
 """
@@ -106,10 +106,10 @@ class Servers:
 
     @contextmanager
     def another(
-        self, name: str, port: int, *, settings: str = "", prepare: str = "", matches: str = ""
+        self, name: str, port: int, *, settings: str = "", prepare: str = "", startups: str = "200"
     ) -> Iterator[subprocess.Popen[str]]:
         """One more server on a host; `prepare` is what a shell does to its mount namespace before."""
-        with self._start(name, port, settings, prepare, matches) as process:
+        with self._start(name, port, settings, prepare, startups=startups) as process:
             try:
                 _wait_until_listening(process)
                 yield process
@@ -117,7 +117,13 @@ class Servers:
                 process.terminate()
 
     def _start(
-        self, name: str, port: int, settings: str = "", prepare: str = "", matches: str = ""
+        self,
+        name: str,
+        port: int,
+        settings: str = "",
+        prepare: str = "",
+        matches: str = "",
+        startups: str = "200",
     ) -> subprocess.Popen[str]:
         key, config = self.directory / "key.pub", self.directory / f"sshd_config.{name}.{port}"
         config.write_text(
@@ -127,6 +133,7 @@ class Servers:
                 address=self.lab.hosts[name].address(Family.IPV4),
                 directory=self.directory,
                 matches=matches,
+                startups=startups,
             )
         )
         program = server()
