@@ -217,6 +217,10 @@ OTHER: Final = (
         "Password:",
         "doas asks for a password: ",
     ),
+    (
+        "Password: su: Authentication failure",
+        "doas asks for a password: ",
+    ),
 )
 
 

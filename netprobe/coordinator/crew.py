@@ -18,7 +18,7 @@ from netprobe.session import HostLostError, Session
 
 _TRIES: Final = 9
 _FIRST_PAUSE_S: Final = 0.5
-"""Before a host that took no connection is tried again; the next pause is twice as long, up to the longest."""
+"""Before a host that took no connection is tried again; the next pause is twice as long, up to a limit."""
 _LONGEST_PAUSE_S: Final = 4.0
 
 _T = TypeVar("_T")

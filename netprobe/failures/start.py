@@ -80,7 +80,7 @@ START: Final = (
         "{what} is not found on the host: correct python: [...] or become: [...], or leave python: out",
     ),
     Rule(
-        r"^(?:.*\b)?[Pp]ass(?:word|phrase|code)\b[^:]*:$",
+        r"^(?:.*\b)?[Pp]ass(?:word|phrase|code)\b[^:]*:(?:$| *(?:su|doas): )",
         "{become} asks for a password: it must let us pass without a question",
     ),
     Rule(

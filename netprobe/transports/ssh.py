@@ -14,13 +14,17 @@ from netprobe.transports.base import Transport
 CONNECT_TIMEOUT_S: Final = 10
 _ALIVE_INTERVAL_S, _ALIVE_COUNT = 5, 3
 
+_CONFIG: Final = str(files(__package__).joinpath("ssh_config"))
+# ssh hands its path on to a shell, unquoted and with %-tokens: what is not plain there it cannot be given.
+_CONFIG_IS_PLAIN: Final = shlex.quote(_CONFIG) == _CONFIG and "%" not in _CONFIG
+
 
 def _argv(host: Host, remote: Sequence[str], access: Access) -> list[str]:
     connection = host.connection
     # ssh takes the first value of an option, but the last -F: the inventory's own count before ours.
     argv = ["ssh", *connection.options]
-    if not any(option.startswith("-F") for option in connection.options):
-        argv += ["-F", str(files(__package__).joinpath("ssh_config"))]
+    if _CONFIG_IS_PLAIN and not any(option.startswith("-F") for option in connection.options):
+        argv += ["-F", _CONFIG]
     if access.accept_new_host_keys:
         argv.append("-oStrictHostKeyChecking=accept-new")
     argv += [

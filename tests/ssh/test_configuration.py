@@ -165,7 +165,7 @@ PermitLocalCommand yes
 LocalCommand echo connected
 ControlMaster auto
 ControlPath ~/.ssh/master-%C
-ControlPersist 600
+ControlPersist 20
 Host alias
     HostName {site.address("n1")}
     User bash

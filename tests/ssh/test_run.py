@@ -42,7 +42,7 @@ WITHOUT_RAW: Final = ("setpriv", "--bounding-set=-net_raw", "/usr/bin/python3")
 
 REASONS: Final = {
     "n3": r"the agent cannot \w+: EPERM: Operation not permitted: .*seccomp.*SELinux",
-    "n4": r"the agent on n4 runs as uid 0 without CAP_NET_RAW: .*",
+    "n4": r"the agent on n4 runs as uid 0 without CAP_NET_RAW: what confines it .*--privileged",
     "n5": r"sudo did not take the password for asks",
     "n6": r"the host key of \S+ port 2022 is not known .*",
     "n7": r"\S+ port 2999 refuses the connection: .*",

@@ -55,7 +55,7 @@ async def test_a_profile_that_is_in_the_way_is_told(site: Site) -> None:
         "floods": NOT_RUN.format(user="floods", why=f'{CONFINED}; what ran instead said "y \\| y"'),
     }
 
-    assert {} == await misfits({name: (site.user(name), how) for name, how in cases.items()}, within_s=5)
+    assert {} == await misfits({name: (site.user(name), how) for name, how in cases.items()}, within_s=4)
 
 
 async def test_a_forced_command_is_told(site: Site) -> None:
@@ -74,4 +74,4 @@ async def test_a_forced_command_is_told(site: Site) -> None:
         "no-session": r"10\.77\.1\.11 port 2022 opens no session \(.*\): see MaxSessions .*",
     }
 
-    assert {} == await misfits({name: (site.user(name), how) for name, how in cases.items()}, within_s=5)
+    assert {} == await misfits({name: (site.user(name), how) for name, how in cases.items()}, within_s=4)

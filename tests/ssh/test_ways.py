@@ -171,7 +171,7 @@ Host *
     IdentitiesOnly yes
     ControlMaster auto
     ControlPath ~/.ssh/master-%C
-    ControlPersist 600
+    ControlPersist 20
 """
     monkeypatch.setenv("PATH", site.at_home(config))
     user = {
