@@ -11,20 +11,16 @@ DEFAULT_FORKS: Final = 50
 
 
 class Secret:
-    """A text that no log, report or traceback shows: it prints as stars."""
+    """A text that no log, report or traceback shows: it prints as stars, and only `encode` reveals it."""
 
     __slots__ = ("_text",)
 
     def __init__(self, text: str) -> None:
         self._text = text
 
-    def reveal(self) -> str:
-        """The text itself, for the one place that needs it."""
-        return self._text
-
-    def out_of(self, text: str) -> str:
-        """Another text, without the secret where somebody has repeated it."""
-        return text.replace(self._text, repr(self)) if self._text else text
+    def encode(self) -> bytes:
+        """The text as it was typed or read: it need not be the locale's."""
+        return self._text.encode(errors="surrogateescape")
 
     def __repr__(self) -> str:
         return "***"
@@ -41,3 +37,8 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
     forks: int = DEFAULT_FORKS
     accept_new_host_keys: bool = False
     sudo_password: Secret | None = None
+
+    def conceal(self, data: bytes) -> bytes:
+        """What a host has said, without the password where it has repeated it."""
+        secret = self.sudo_password.encode() if self.sudo_password else b""
+        return data.replace(secret, b"***") if secret else bytes(data)

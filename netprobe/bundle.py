@@ -18,10 +18,13 @@ LENGTH_DIGITS: Final = 8
 AT_INTERPRETER: Final = "netprobe:interpreter"
 """Said on stdout when the interpreter runs."""
 
+TOO_OLD: Final = "netprobe: Python"
+"""Said on stderr, before the version, where the agent cannot run by it."""
+
 # The syntax of any Python; as the text of a string literal it is one line, whatever shell it goes through.
 _STAGE_ONE: Final = (
     "import os,sys,zlib\n"
-    "if sys.version_info<(3,6):raise SystemExit('netprobe: Python '+sys.version.split()[0]+' is too old')\n"
+    f"if sys.version_info<(3,6):raise SystemExit('{TOO_OLD} '+sys.version.split()[0]+' is too old')\n"
     f"os.write(1,b'\\n{AT_INTERPRETER}\\n')\n"
     "def r(n):\n"
     " b=b''\n"

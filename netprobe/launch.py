@@ -22,14 +22,16 @@ from netprobe.model import Host
 KEYWORD: Final = "netprobe:"
 """What begins with it, on stdin or stdout, is ours."""
 
-# What is not our line (a profile has read it, say) must not be run.
-_RUN: Final = f'IFS= read -r line; case $line in "{KEYWORD}"*) eval "${{line#*:}}";; *) exit 95;; esac'
+UNREAD: Final = f"{KEYWORD}unread"
+"""Said on stdout where the line did not come, because a profile has read it, say."""
+
+# What is not our line must not be run.
+_RUN: Final = (
+    f'IFS= read -r line; case $line in "{KEYWORD}"*) eval "${{line#*:}}";; *) echo {UNREAD}; exit 95;; esac'
+)
 
 SHELL: Final = ("/bin/sh", "-c", _RUN)
 """What every transport runs on the host."""
-
-NO_LINE_STATUS: Final = 95
-NO_INTERPRETER_STATUS: Final = 97
 
 AT_SHELL: Final = f"{KEYWORD}shell"
 """Said on stdout when the line runs: whatever fails later, the login was none of it."""
@@ -70,7 +72,7 @@ _FIND: Final = (
     "[ $status = 0 ] && break; "
     'tried="$tried $python=$status:${found%% *}"; python=; '
     "done; "
-    f'[ -n "$python" ] || {{ echo "{NO_INTERPRETER}$tried"; exit {NO_INTERPRETER_STATUS}; }}; '
+    f'[ -n "$python" ] || {{ echo "{NO_INTERPRETER}$tried"; exit 97; }}; '
     '[ -z "${found#* }" ] || python=${found#* }; '
 )
 
@@ -99,8 +101,10 @@ def line(host: Host, within: Sequence[str] = (), access: Access | None = None, a
     # A newline is no character of a line: where an argument has one it comes by this.
     newline = 'n=$(printf "\\n."); n=${n%.}; '
     agent = _quoted(bundle.command([]))
-    text = f"echo; echo {AT_SHELL}; LC_ALL=C; export LC_ALL; {newline}{find}exec {words} {python} {agent}"
-    return f"{KEYWORD}{text}\n".encode()
+    start = f"echo; echo {AT_SHELL}; LC_ALL=C; export LC_ALL; {newline}{find}exec {words} {python} {agent}"
+    # A shell that takes it for a script, because a profile has put it in the place of ours, knows no command
+    # "netprobe::", and runs nothing of it.
+    return f"{KEYWORD}: && {{ {start}; }} || exit 96\n".encode()
 
 
 def _quoted(words: Iterable[str]) -> str:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 from collections import deque
+from collections.abc import Iterable
 from typing import Final, TypeVar
 
 import msgspec
@@ -21,7 +22,7 @@ from netprobe.transports.base import NoPlaceError
 START_TIMEOUT_S: Final = 30.0
 _END_TIMEOUT_S: Final = 1.0
 _GRACE_S: Final = 0.2
-_LOG_LINES: Final = 300
+_LOG_LINES: Final = 1000
 """Of what ssh tells while it logs in."""
 _STDERR_LINES: Final = 50
 _ALIVE_S: Final = 15.0
@@ -53,10 +54,12 @@ class Session:
     def __init__(self, host: Host, access: Access | None = None) -> None:
         self.host = host
         self.lost: HostLostError | None = None
+        self.notes: list[str] = []
+        """What ssh did that the user will want to know."""
         self._access = access or Access()
         self._transport = transports.registry()[host.connection.type]
         self._arranged: Host | None = None
-        self._conversation = wire.Conversation()
+        self._conversation = wire.Conversation(self._access.conceal)
         self._process: trio.Process | None = None
         self._waiting: dict[int, tuple[trio.Event, list[wire.Reply]]] = {}
         self._greeted = trio.Event()
@@ -67,7 +70,8 @@ class Session:
         self._stderr_closed = trio.Event()
         self._writing = trio.Lock()
         self._asks = launch.prompt()
-        self._ready = trio.Event()
+        self._at_shell = trio.Event()
+        self._at_interpreter = trio.Event()
         self._is_asked = False
 
     async def start(self, nursery: trio.Nursery, timeout_s: float = START_TIMEOUT_S) -> None:
@@ -91,9 +95,8 @@ class Session:
         nursery.start_soon(self._keep_alive)
         with trio.move_on_after(timeout_s) as scope:
             await self._write(launch.line(host, self._transport.within(host), self._access, self._asks))
-            if host.sudo and self._access.sudo_password is not None:
-                # What follows must not be taken for a password.
-                await self._ready.wait()
+            # What follows must not be taken for a password, nor for a script by a shell that is not ours.
+            await self._at_interpreter.wait()
             await self._write(bundle.stream())
             await self._greeted.wait()
         if scope.cancelled_caught:
@@ -206,10 +209,7 @@ class Session:
             async for data in process.stdout:
                 for reply in self._conversation.receive(bytes(data)):
                     self._deliver(reply)
-                if launch.AT_INTERPRETER in self._conversation.noise:
-                    self._ready.set()
-                if self._conversation.greeted:
-                    self._greeted.set()
+                self._note_stage()
         except wire.ProtocolError as error:
             await self._lose_for_garbage(error)
             return
@@ -221,6 +221,18 @@ class Session:
             await process.wait()
         await self._lose(self._epitaph(process.returncode))
 
+    def _note_stage(self) -> None:
+        if self._greeted.is_set():
+            return
+        greeted, noise = self._conversation.greeted, self._conversation.noise
+        for event, has_come in (
+            (self._at_shell, greeted or launch.AT_SHELL in noise),
+            (self._at_interpreter, greeted or launch.AT_INTERPRETER in noise),
+            (self._greeted, greeted),
+        ):
+            if has_come:
+                event.set()
+
     async def _read_stderr(self, process: trio.Process) -> None:
         pending = b""
         if process.stderr is None:
@@ -230,8 +242,8 @@ class Session:
                 pending, log = failures.without_log(pending + data)
                 self._log.extend(log)
                 *lines, pending = pending.split(b"\n")
-                self._stderr.extend(text for text in map(_text, lines) if text)
-                if self._asks.encode() in pending:
+                self._hear(lines)
+                if pending.endswith(self._asks.encode()):
                     pending = b""
                     await self._tell_password()
                 # Whoever writes without end writes no line that could be told.
@@ -239,19 +251,29 @@ class Session:
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             return
         finally:
-            if text := _text(pending):
-                self._stderr.append(text)
+            self._hear([pending])
             self._stderr_closed.set()
+
+    def _hear(self, lines: Iterable[bytes]) -> None:
+        """Keep what was said on stderr, line by line and shortened, without what must not be shown."""
+        for line in lines:
+            shown = self._access.conceal(line)[: 4 * failures.LINE_CHARACTERS]
+            if text := one_line(shown.decode("utf-8", "replace")):
+                self._stderr.append(text)
+                if added := failures.added_key(text):
+                    self.notes.append(added)
 
     async def _tell_password(self) -> None:
         """Answer sudo's question; once, because a second one means that the answer was wrong."""
+        # A host that repeats what it is sent, and runs nothing of it, is told nothing.
+        await self._at_shell.wait()
         password = self._access.sudo_password
-        if self._is_asked or password is None:
+        if self._is_asked or password is None or self._reason:
             if self._process is not None and self._process.stdin is not None:
                 await self._process.stdin.aclose()
             return
         self._is_asked = True
-        await self._write(f"{password.reveal()}\n".encode())
+        await self._write(password.encode() + b"\n")
 
     def _deliver(self, reply: wire.Reply) -> None:
         if reply.id is None:
@@ -280,6 +302,7 @@ class Session:
             await self._gone.wait()
         else:
             self._reason = one_line(reason)
+            self._at_shell.set()
             try:
                 await self._ask_to_end()
                 self._kill()
@@ -290,9 +313,8 @@ class Session:
                 self.lost = self._why()
                 for answered, _replies in self._waiting.values():
                     answered.set()
-                self._greeted.set()
-                self._ready.set()
-                self._gone.set()
+                for event in (self._at_shell, self._at_interpreter, self._greeted, self._gone):
+                    event.set()
         return self.lost or HostLostError(reason)
 
     def _why(self) -> HostLostError:
@@ -306,8 +328,6 @@ class Session:
             greeted=self._conversation.greeted,
         )
         why, is_refused = failures.explain(story)
-        if self._access.sudo_password is not None:
-            why = self._access.sudo_password.out_of(why)
         return HostLostError(why, is_refused=is_refused)
 
     def _epitaph(self, status: int | None) -> str:
@@ -316,7 +336,3 @@ class Session:
             return what
         how = f"exit status {status}" if status >= 0 else f"killed by {signal.Signals(-status).name}"
         return f"{what} ({how})"
-
-
-def _text(line: bytes) -> str:
-    return one_line(line[: 4 * failures.LINE_CHARACTERS].decode("utf-8", "replace"))

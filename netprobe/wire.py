@@ -8,6 +8,7 @@ it, a line that is no answer means that the agent cannot be trusted any more.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from ipaddress import ip_interface
 from typing import Annotated, Final, Literal, TypeVar
 
@@ -296,10 +297,12 @@ class Conversation:
     The coordinator's end of a conversation, without I/O.
 
     `receive` takes bytes as they come and returns the replies they complete; `greeted` turns true with the
-    hello, `noise` has what came before it, line by line and shortened.
+    hello, `noise` has what came before it, line by line and shortened. `conceal` takes out of a line what
+    must not be shown.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, conceal: Callable[[bytes], bytes] = bytes) -> None:
+        self._conceal = conceal
         self.greeted = False
         self.noise: list[str] = []
         self._pending = bytearray()
@@ -337,13 +340,12 @@ class Conversation:
         try:
             hello = msgspec.json.decode(line, type=_Hello)
         except _NOT_JSON:
-            text = line.decode("utf-8", "replace").strip()
+            text = self._conceal(line).decode("utf-8", "replace").strip()
             if text:
                 self.noise.append(text[:_NOISE_CHARACTERS])
             if len(self.noise) > _MAX_NOISE_LINES:
-                message = (
-                    f"{_MAX_NOISE_LINES} lines, and none of them an agent's hello; the last: {_quote(line)}"
-                )
+                last = self._quote(line)
+                message = f"{_MAX_NOISE_LINES} lines, and none of them an agent's hello; the last: {last}"
                 raise ProtocolError(message) from None
             return
         if hello.protocol != PROTOCOL:
@@ -355,8 +357,12 @@ class Conversation:
         try:
             return msgspec.json.decode(line, type=Reply)
         except _NOT_JSON:
-            message = f"not an agent's answer: {_quote(line)}"
+            message = f"not an agent's answer: {self._quote(line)}"
             raise ProtocolError(message) from None
+
+    def _quote(self, line: bytes) -> str:
+        shown = self._conceal(line)
+        return repr(shown[:_SHOWN].decode("utf-8", "replace")) + (" …" if len(shown) > _SHOWN else "")
 
 
 def result(reply: Reply, kind: type[_T]) -> _T:
@@ -368,7 +374,3 @@ def result(reply: Reply, kind: type[_T]) -> _T:
     except _NOT_JSON as error:
         message = f"an answer that is no {kind.__name__}: {error}"
         raise ProtocolError(message) from None
-
-
-def _quote(line: bytes) -> str:
-    return repr(line[:_SHOWN].decode("utf-8", "replace")) + (" …" if len(line) > _SHOWN else "")

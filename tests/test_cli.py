@@ -163,7 +163,7 @@ def test_how_to_log_in_reaches_the_coordinator_and_the_password_nobody_else(
     assert fake.access is not None
     assert (7, True) == (fake.access.forks, fake.access.accept_new_host_keys)
     assert fake.access.sudo_password is not None
-    assert "open sesame" == fake.access.sudo_password.reveal()
+    assert b"open sesame" == fake.access.sudo_password.encode()
     captured = capsys.readouterr()
     assert "sesame" not in captured.out + captured.err + repr(fake.access)
 

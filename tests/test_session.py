@@ -24,9 +24,10 @@ SHORT_S: Final = 0.2
 PRELUDE: Final = f"""
 import json, os, sys, time
 read = sys.stdin.buffer.read
-read(int(read({bundle.LENGTH_DIGITS})))
 def say(text):
     os.write(1, text.encode() + b"\\n")
+say("{bundle.AT_INTERPRETER}")
+read(int(read({bundle.LENGTH_DIGITS})))
 def answer(request):
     say(json.dumps({{"id": request["id"], "ok": {{"taps": request["nonce"]}}}}))
 def hear():

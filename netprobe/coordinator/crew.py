@@ -12,13 +12,14 @@ import trio
 from netprobe import wire
 from netprobe.access import Access
 from netprobe.coordinator.progress import Progress
-from netprobe.failures import one_line
+from netprobe.failures import explain_answer
 from netprobe.model import Host
 from netprobe.session import HostLostError, Session
 
-_TRIES: Final = 6
+_TRIES: Final = 9
 _FIRST_PAUSE_S: Final = 0.5
-"""Before a host that took no connection is tried again; the next pause is twice as long."""
+"""Before a host that took no connection is tried again; the next pause is twice as long, up to a limit."""
+_LONGEST_PAUSE_S: Final = 4.0
 
 _T = TypeVar("_T")
 
@@ -56,14 +57,12 @@ class Crew:
         limit = trio.CapacityLimiter(self._access.forks)
 
         async def start(name: str) -> None:
-            for pause in self._pauses():
+            for pause in (*self._pauses(), None):
                 async with limit:
                     error = await self._try(name, nursery)
-                if error is None or not error.is_refused:
+                if error is None or not error.is_refused or pause is None:
                     break
                 await trio.sleep(pause)
-                await self._sessions[name].end()
-                self._sessions[name] = Session(self._sessions[name].host, self._access)
             if error is not None:
                 self._lose(name, str(error))
             self._told.advance()
@@ -73,17 +72,26 @@ class Crew:
                 starters.start_soon(start, name)
 
     async def _try(self, name: str, nursery: trio.Nursery) -> HostLostError | None:
+        session = self._sessions[name]
+        if session.lost is not None:
+            await session.end()
+            session = self._sessions[name] = Session(session.host, self._access)
         try:
-            await self._sessions[name].start(nursery)
+            await session.start(nursery)
         except HostLostError as error:
             return error
+        finally:
+            for note in session.notes:
+                self._told.note(f"{name}: {note}")
         return None
 
     @staticmethod
     def _pauses() -> list[float]:
-        """How long to wait after each try; hosts behind one door must not come back all at once."""
+        """How long to wait after each try but the last; hosts behind one door must not return all at once."""
         spread = random.SystemRandom()
-        return [_FIRST_PAUSE_S * 2**n * spread.uniform(0.5, 1.5) for n in range(_TRIES)]
+        return [
+            min(_FIRST_PAUSE_S * 2**n, _LONGEST_PAUSE_S) * spread.uniform(0.5, 1.5) for n in range(_TRIES - 1)
+        ]
 
     async def ask(
         self, verb: str, requests: Mapping[str, msgspec.Struct], kind: type[_T], timeout_s: float
@@ -97,7 +105,7 @@ class Crew:
             except HostLostError as error:
                 self._lose(name, str(error))
             except wire.AgentError as error:
-                self._lose(name, f"the agent cannot {verb}: {one_line(str(error))}")
+                self._lose(name, explain_answer(verb, str(error)))
 
         async with trio.open_nursery() as askers:
             for name, fields in requests.items():

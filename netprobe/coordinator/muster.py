@@ -56,9 +56,13 @@ class Muster:
         lacking = [word for bit, word in _CAPABILITY_NAMES.items() if not facts.capabilities >> bit & 1]
         if not lacking:
             return
+        become = "log in as root, or set sudo: true"
+        confined = (
+            "what confines it (a container, a unit) takes that away; with --privileged a container has it"
+        )
         reason = (
             f"the agent on {name} runs as uid {facts.uid} without {' and '.join(lacking)}: "
-            "log in as root, or set sudo: true"
+            f"{become if facts.uid else confined}"
         )
         raw = not facts.capabilities >> _CAP_NET_RAW & 1
         self._field.exclude(

@@ -138,7 +138,10 @@ def test_an_agent_that_may_not_resolve_neighbours_sends_no_packets_of_pods(lab: 
         inventory, hosts=(a, msgspec.structs.replace(b, python=bound)), probes=("pod-route", "vxlan")
     )
     run: Run = trio.run(coordinator.run, weak, Settings())
-    reason = "the agent on b runs as uid 0 without CAP_NET_ADMIN: log in as root, or set sudo: true"
+    reason = (
+        "the agent on b runs as uid 0 without CAP_NET_ADMIN: what confines it (a container, a unit) takes "
+        "that away; with --privileged a container has it"
+    )
 
     assert {("pod-route", Verdict.UNTESTED, reason), ("vxlan", Verdict.OPEN, "")} == {
         (cell.flow.probe, cell.judgement.verdict, cell.judgement.detail) for cell in run.cells

@@ -14,7 +14,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -27,7 +28,9 @@ from tests.transports.conformance import TIMEOUT_S
 
 PORT: Final = 2022
 
+# The server takes the first value of a setting; what is for some users stands last.
 _CONFIG: Final = """
+{settings}
 Port {port}
 ListenAddress 0.0.0.0
 HostKey {directory}/host_key
@@ -41,12 +44,13 @@ StrictModes no
 UseDNS no
 PrintMotd no
 PrintLastLog no
-MaxStartups 200
+MaxStartups {startups}
 AcceptEnv nothing
+{matches}
 """
 
 # Whose key it is, its user reads: it cannot lie in root's temporary directory.
-_START: Final = 'install -D -m 644 "$1" /run/netprobe/keys; shift; exec "$@"'
+_START: Final = 'set -e; install -D -m 644 "$1" /run/netprobe/keys; eval "$2"; shift 2; exec "$@"'
 
 
 def obstacle() -> str:
@@ -64,23 +68,29 @@ def server() -> str | None:
 
 
 class Servers:
-    """A server on each host of a lab that is built; they end with the lab."""
+    """
+    A server on each host of a lab that is built, with some accounts more; they end with the lab.
 
-    def __init__(self, lab: Lab, directory: Path) -> None:
+    `matches` are the Match blocks of their configurations.
+    """
+
+    def __init__(
+        self, lab: Lab, directory: Path, accounts_: Sequence[accounts.Account] = (), matches: str = ""
+    ) -> None:
         self.lab = lab
         self.directory = directory
         for name in ("key", "other_key", "host_key"):
             argv = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", str(directory / name)]
             subprocess.run(argv, check=True)
-        accounts.write(directory)
+        accounts.write(directory, accounts_)
         self._write_client()
-        waiting = [self._start(name) for name in lab.hosts]
+        waiting = [self._start(name, PORT, matches=matches) for name in lab.hosts]
         for process in waiting:
             _wait_until_listening(process)
 
     def start(self, name: str) -> None:
         """Another server, on the router."""
-        _wait_until_listening(self._start(name))
+        _wait_until_listening(self._start(name, PORT))
 
     def _write_client(self) -> None:
         (self.directory / "bin").mkdir()
@@ -89,7 +99,7 @@ class Servers:
         client.write_text(f'#!/bin/sh\nexec {enter} {shutil.which("ssh")} "$@"\n')
         client.chmod(0o755)
         public = (self.directory / "host_key.pub").read_text().split()[:2]
-        hosts = [f"[{host.address(Family.IPV4)}]:{PORT}" for host in self.lab.hosts.values()]
+        hosts = [f"[{host.address(Family.IPV4)}]:*" for host in self.lab.hosts.values()]
         (self.directory / "known_hosts").write_text(" ".join([",".join(hosts), *public]) + "\n")
         (self.directory / "no_known_hosts").touch()
 
@@ -98,12 +108,40 @@ class Servers:
         """A PATH in which `ssh` is the client."""
         return f"{self.directory / 'bin'}{os.pathsep}{os.environ['PATH']}"
 
-    def _start(self, name: str) -> subprocess.Popen[str]:
-        key, config = self.directory / "key.pub", self.directory / f"sshd_config.{name}"
-        config.write_text(_CONFIG.format(port=PORT, directory=self.directory))
+    @contextmanager
+    def another(
+        self, name: str, port: int, *, settings: str = "", prepare: str = "", startups: str = "200"
+    ) -> Iterator[subprocess.Popen[str]]:
+        """One more server on a host; `prepare` is what a shell does to its mount namespace before."""
+        with self._start(name, port, settings, prepare, startups=startups) as process:
+            try:
+                _wait_until_listening(process)
+                yield process
+            finally:
+                process.terminate()
+
+    def _start(
+        self,
+        name: str,
+        port: int,
+        settings: str = "",
+        prepare: str = "",
+        matches: str = "",
+        startups: str = "200",
+    ) -> subprocess.Popen[str]:
+        key, config = self.directory / "key.pub", self.directory / f"sshd_config.{name}.{port}"
+        config.write_text(
+            _CONFIG.format(
+                settings=settings,
+                port=port,
+                directory=self.directory,
+                matches=matches,
+                startups=startups,
+            )
+        )
         program = server()
         assert program is not None
-        start = ["sh", "-c", _START, "sh", str(key), program, "-D", "-e", "-f", str(config)]
+        start = ["sh", "-c", _START, "sh", str(key), prepare, program, "-D", "-e", "-f", str(config)]
         argv = accounts.covered(self.directory, start)
         return self.lab.popen(name, argv, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
 

@@ -89,7 +89,8 @@ async def test_a_key_that_is_not_authorized_is_refused(servers: Servers) -> None
     offered = r"offered \S+/other_key \(ED25519 SHA256:\S+\)"
 
     assert re.match(
-        rf"permission denied for root at 10\.77\.1\.11: {offered}; the server takes publickey: ", found
+        rf"permission denied for root at 10\.77\.1\.11 port 2022: {offered}; the server takes publickey: ",
+        found,
     )
 
 
@@ -132,7 +133,14 @@ def test_the_command_line_is_as_the_inventory_says() -> None:
     host = Host(name="a", addresses=("10.0.0.1",), connection=connection, sudo=True)
     argv = transports.registry()["ssh"].argv(host, ["python3", "-c", "print('a b')"], Access())
 
-    assert ["ssh", "-4", "-oBatchMode=yes"] == argv[:3]
-    assert {"-T", "-oConnectTimeout=10", "-oServerAliveInterval=5", "-oServerAliveCountMax=3"} <= set(argv)
+    assert ["ssh", "-4", "-F"] == argv[:3]
+    assert {
+        "-T",
+        "-oBatchMode=yes",
+        "-oControlMaster=no",
+        "-oConnectTimeout=10",
+        "-oServerAliveInterval=5",
+        "-oServerAliveCountMax=3",
+    } <= set(argv)
     assert ["-l", "ops", "-p", "22", "-i", "~/.ssh/id", "--", "a.example"] == argv[-9:-1]
     assert """exec python3 -c 'print('"'"'a b'"'"')'""" == argv[-1]
