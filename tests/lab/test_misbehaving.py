@@ -324,8 +324,8 @@ def test_without_cap_net_raw_nothing_of_a_host_is_tested(lab: Lab) -> None:
     """The reason is what is missing and what to do, not what failed for the want of it."""
     run = probed(lab, without("net_raw"))
     reason = (
-        "the agent on n2 runs as uid 0 without CAP_NET_RAW: what confines it (a container, a unit) takes that away; "
-        "with --privileged a container has it"
+        "the agent on n2 runs as uid 0 without CAP_NET_RAW: what confines it (a container, a unit) takes "
+        "that away; with --privileged a container has it"
     )
 
     assert {(Verdict.UNTESTED, reason)} == {
@@ -339,8 +339,8 @@ def test_without_cap_net_admin_what_needs_conntrack_is_not_tested(lab: Lab) -> N
     """All else is."""
     run = probed(lab, without("net_admin"))
     reason = (
-        "the agent on n2 runs as uid 0 without CAP_NET_ADMIN: what confines it (a container, a unit) takes that away; "
-        "with --privileged a container has it"
+        "the agent on n2 runs as uid 0 without CAP_NET_ADMIN: what confines it (a container, a unit) takes "
+        "that away; with --privileged a container has it"
     )
     untested = [cell for cell in run.cells if cell.judgement.verdict is Verdict.UNTESTED]
     tested = [cell for cell in run.cells if cell not in untested]

@@ -139,8 +139,8 @@ def test_an_agent_that_may_not_resolve_neighbours_sends_no_packets_of_pods(lab: 
     )
     run: Run = trio.run(coordinator.run, weak, Settings())
     reason = (
-        "the agent on b runs as uid 0 without CAP_NET_ADMIN: what confines it (a container, a unit) takes that away; "
-        "with --privileged a container has it"
+        "the agent on b runs as uid 0 without CAP_NET_ADMIN: what confines it (a container, a unit) takes "
+        "that away; with --privileged a container has it"
     )
 
     assert {("pod-route", Verdict.UNTESTED, reason), ("vxlan", Verdict.OPEN, "")} == {
