@@ -102,7 +102,7 @@ Match User banner
 # The user's own files are root's here: ssh looks for them where passwd says, not where HOME does.
 _AT_HOME: Final = """#!/bin/sh
 exec nsenter --net={netns} -- unshare --mount -- sh -c '
-mount --bind {directory}/user ~root/.ssh && mount --bind {directory}/hosts /etc/hosts && exec {ssh} "$@"
+mount --bind {directory}/user ~root && mount --bind {directory}/hosts /etc/hosts && exec {ssh} "$@"
 ' sh "$@"
 """
 
@@ -113,9 +113,8 @@ class Site(Servers):
     def __init__(self, lab: Lab, directory: Path) -> None:
         (directory / "banner").write_text("Authorized use only.\nAll is recorded.\n")
         super().__init__(lab, directory, ACCOUNTS, _MATCHES.format(directory=directory))
-        self._user = directory / "user"
-        self._user.mkdir(mode=0o700)
-        Path("~root/.ssh").expanduser().mkdir(mode=0o700, exist_ok=True)
+        self._user = directory / "user" / ".ssh"
+        self._user.mkdir(mode=0o700, parents=True)
         names = [f"{self.address(name)} {name}\n" for name in lab.hosts]
         (directory / "hosts").write_text(f"127.0.0.1 localhost\n{''.join(names)}")
         (directory / "at-home").mkdir()
@@ -143,6 +142,11 @@ class Site(Servers):
     @known_hosts.setter
     def known_hosts(self, text: str) -> None:
         (self._user / "known_hosts").write_text(text)
+
+    @property
+    def config(self) -> str:
+        """The path of `~/.ssh/config` outside."""
+        return str(self._user / "config")
 
     @property
     def user_files(self) -> list[str]:

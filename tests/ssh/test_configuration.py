@@ -183,7 +183,7 @@ Host wrong
         {
             "one": (site.named("alias"), r"uid \d{5}"),
             "two": (site.named("alias"), r"uid \d{5}"),
-            "by -F": (site.named("alias", "-F", str(site.directory / "user" / "config")), r"uid \d{5}"),
+            "by -F": (site.named("alias", "-F", site.config), r"uid \d{5}"),
             "wrong": (
                 site.named("wrong"),
                 _denied("offered .*", user="nobody-at-all", at="wrong"),

@@ -208,7 +208,7 @@ Host *
     }
 
     assert {} == await misfits(user)
-    assert [] == [path.name for path in (site.directory / "user").glob("master-*")]
+    assert ["config", "known_hosts"] == site.user_files
 
 
 @pytest.mark.usefixtures("ways")
