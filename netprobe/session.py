@@ -21,6 +21,8 @@ from netprobe.transports.base import NoPlaceError
 
 START_TIMEOUT_S: Final = 30.0
 _END_TIMEOUT_S: Final = 1.0
+_REAP_S: Final = 1.0
+"""For what was killed to be gone; what runs by sudo may be there a little longer."""
 _GRACE_S: Final = 0.2
 _LOG_LINES: Final = 1000
 """Of what ssh tells while it logs in."""
@@ -154,11 +156,12 @@ class Session:
                 await self._ask_to_end()
             finally:
                 self._kill()
-            with trio.move_on_after(_END_TIMEOUT_S):
-                await process.wait()
-            for stream in (process.stdout, process.stderr):
-                if stream is not None:
-                    await stream.aclose()
+                with trio.CancelScope(shield=True):
+                    with trio.move_on_after(_REAP_S):
+                        await process.wait()
+                    for stream in (process.stdout, process.stderr):
+                        if stream is not None:
+                            await stream.aclose()
         if self._arranged is not None and self._transport.dismiss is not None:
             arranged, self._arranged = self._arranged, None
             # What is left there goes by itself; that it could not be taken away now is no result of a run.

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from netprobe.cli.app import main
+from netprobe.cli import main
 
 main()

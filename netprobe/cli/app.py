@@ -14,6 +14,7 @@ import click
 from click.shell_completion import shell_complete
 
 from netprobe import __version__
+from netprobe.cli import INTERRUPTED_STATUS
 from netprobe.cli.completion import COMPLETION_VARIABLE, completion
 from netprobe.cli.demo import demo
 from netprobe.cli.errors import IO_STATUS, Refused, tell
@@ -25,7 +26,6 @@ from netprobe.cli.trace import trace
 
 USAGE_STATUS: Final = 2  # design §1
 INTERNAL_STATUS: Final = 70  # EX_SOFTWARE of sysexits.h; Python's own 1 would mean "some flow is not open"
-INTERRUPTED_STATUS: Final = 130  # 128 + SIGINT, as a shell has it
 BROKEN_PIPE_STATUS: Final = 141  # 128 + SIGPIPE
 
 
@@ -61,7 +61,7 @@ for command in (run, trace, mtu, demo, inventory, completion):
     cli.add_command(command)
 
 
-def main() -> None:
+def run_command_line() -> None:
     """Run the command line of this process and exit."""
     if sys.stderr is None:
         # Whoever closes it wants to hear nothing.
