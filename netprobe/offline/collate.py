@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
@@ -13,6 +13,7 @@ import trio
 from netprobe.coordinator.cells import cells
 from netprobe.coordinator.record import record
 from netprobe.model import Run
+from netprobe.offline.ansible import INVENTORY, PLAYBOOK
 from netprobe.offline.course import Course
 from netprobe.offline.directory import OBSERVATIONS, PLAN, Plan, PlanError, load
 from netprobe.offline.records import Record, RecordError
@@ -25,10 +26,10 @@ _T = TypeVar("_T")
 
 
 class Collated(NamedTuple):
-    """A run, and what is worth knowing about how it came about."""
+    """A run, and the hosts whose clocks are wrong, by how many seconds they are ahead."""
 
     run: Run
-    notes: Sequence[str]
+    clocks: Mapping[str, float]
 
 
 def collate(directories: Sequence[Path]) -> Collated:
@@ -36,13 +37,14 @@ def collate(directories: Sequence[Path]) -> Collated:
     The run whose observations are in some directories of one plan.
 
     A host without observations, or with such as cannot be trusted, makes its flows `untested`. `PlanError`
-    where there is no plan, or where these are several.
+    where there is no plan, where these are several, or where nothing has been observed at all.
     """
     plan = _plan(directories)
     found = _find(plan, directories)
     reader = Reader(plan.names, plan.margin_s, found)
     run = trio.run(_read, plan, reader, found.start)
-    return Collated(run, _notes(reader))
+    far = {name: each.ahead_s for name, each in reader.records.items() if abs(each.ahead_s) > _FAR_S}
+    return Collated(run, far)
 
 
 def _plan(directories: Sequence[Path]) -> Plan:
@@ -63,6 +65,11 @@ class _Found(NamedTuple):
 
 def _find(plan: Plan, directories: Sequence[Path]) -> _Found:
     """The observations of each host: of one run of the plan, that of which there are most."""
+    if not any((directory / OBSERVATIONS).is_dir() for directory in directories):
+        raise PlanError(
+            f"{directories[0]} has no {OBSERVATIONS} yet: run its playbook first, "
+            f"ansible-playbook -i {directories[0] / INVENTORY} {directories[0] / PLAYBOOK}"
+        )
     candidates: dict[str, list[Record]] = {}
     reasons: dict[str, str] = {}
     for name in plan.names:
@@ -142,15 +149,6 @@ async def _read(plan: Plan, reader: Reader, start: float) -> Run:
         finished=finished,
         cells=cells(course.there.field),
     )
-
-
-def _notes(reader: Reader) -> list[str]:
-    notes = [f"{name}: {reason}" for name, reason in reader.reasons.items()]
-    for name, each in reader.records.items():
-        if name not in reader.reasons and abs(each.ahead_s) > _FAR_S:
-            direction = "ahead" if each.ahead_s > 0 else "behind"
-            notes.append(f"{name}: its clock is {abs(each.ahead_s):,.0f} s {direction}; that was allowed for")
-    return notes
 
 
 def _iso(seconds: float) -> str:

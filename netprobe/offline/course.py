@@ -60,22 +60,28 @@ class Timetable(Volleys):
         await self.listen(self._crew.names, self._field.settings.timeout_s)
 
     def close(self) -> None:
-        """What has been sent by now has come, or will never."""
-        self._over = list(self._field.seen.sent)
+        """What has been sent by now has come, or will never; and what has not, cannot have come."""
+        seen = self._field.seen
+        self._over = list(seen.sent)
+        self.untimely.update(
+            number
+            for masks in (seen.at(INTERFACE, Kind.PROBE), seen.at(SOCKET, Kind.PROBE))
+            for number, (came, sent) in enumerate(zip(masks, seen.sent, strict=True))
+            if came & ~sent
+        )
 
     def _note(self, name: str, result: wire.Collected) -> None:
         seen, flows = self._field.seen, self._field.flows
         known = [seen.at(point, Kind.PROBE) for point in (INTERFACE, SOCKET)]
         for point, kind, masks in result.sightings:
-            if kind is not Kind.PROBE or point == LEFT:
-                continue
-            for number, mask in masks:
-                if number >= len(flows) or flows[number].dst != name:
-                    continue
-                early = mask & ~seen.sent[number]
-                late = mask & self._over[number] & ~(known[0][number] | known[1][number])
-                if early or late:
-                    self.untimely.add(number)
+            if kind is Kind.PROBE and point != LEFT:
+                self.untimely.update(
+                    number
+                    for number, mask in masks
+                    if number < len(flows)
+                    and flows[number].dst == name
+                    and mask & self._over[number] & ~(known[0][number] | known[1][number])
+                )
         super()._note(name, result)
 
 

@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from netprobe import __version__, bundle
 from netprobe.coordinator.field import Field
-from netprobe.model import Host, Inventory, Settings
+from netprobe.model import Connection, Host, Inventory, Settings
 from netprobe.offline import ansible
 from netprobe.offline.course import Course
 from netprobe.offline.scribe import Scribe
@@ -93,9 +93,14 @@ def draw_up(inventory: Inventory, settings: Settings, margin_s: float, patience_
 
 
 def _without_secrets(inventory: Inventory) -> Inventory:
-    """The same, without what a connection was told to run: a plan is handed on."""
+    """The same, but for how hosts are reached: a plan is handed on, and does not need it."""
     hosts = (
-        Host(name=host.name, addresses=host.addresses, roles=host.roles, connection=host.connection)
+        Host(
+            name=host.name,
+            addresses=host.addresses,
+            roles=host.roles,
+            connection=Connection(type=host.connection.type),
+        )
         for host in inventory.hosts
     )
     return msgspec.structs.replace(inventory, hosts=tuple(hosts))
