@@ -24,6 +24,13 @@ _VERSIONS: Final = {Family.IPV4: 4, Family.IPV6: 6}
 _IN_USE: Final = "EADDRINUSE"
 _BARE_SYN_BYTES: Final = 60  # the longest TCP header, RFC 9293 §3.1
 
+_REPEATED_AFTER_S, _READ_LATE_S = 1.0, 0.1
+"""
+When Linux repeats a SYN-ACK (TCP_TIMEOUT_INIT, RFC 6298 §2), and how late that may be known.
+
+A run takes its SYNs back before that, but a plan does not know whose answer is missing.
+"""
+
 _Socket: TypeAlias = tuple[int, str, int]
 _Speech: TypeAlias = tuple[int | None, int | None]
 
@@ -182,9 +189,15 @@ class Muster:
             sights=field.sights,
             taps=taps,
             templates=field.templates.all,
+            late=self._late_s() if field.is_planned else 0,
         )
         self._taught = len(request.templates)
         await self._crew.ask("arm", dict.fromkeys(names, request), wire.Armed, ANSWER_TIMEOUT_S)
+
+    def _late_s(self) -> float:
+        """When an answer may be a repeated one; where users expect longer round trips, they are believed."""
+        timeout_s = self._field.settings.timeout_s
+        return timeout_s if timeout_s > _REPEATED_AFTER_S else _REPEATED_AFTER_S - _READ_LATE_S
 
     def _sights(self) -> list[Sight]:
         return [sight for sight in self._field.sights if sight.base is Base.TRANSPORT]

@@ -55,8 +55,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     def sealed(self) -> Plan:
         """The same with a seal, by which a change is noticed."""
-        plain = msgspec.structs.replace(self, seal="")
-        return msgspec.structs.replace(self, seal=sha256(msgspec.json.encode(plain)).hexdigest()[:16])
+        plain = msgspec.json.encode(msgspec.structs.replace(self, seal=""))
+        # Numbers as they are read again: an integer may have become another one than that.
+        plan = msgspec.json.decode(plain, type=Plan)
+        return msgspec.structs.replace(plan, seal=sha256(msgspec.json.encode(plan)).hexdigest()[:16])
 
     async def follow(self, crew: Scribe) -> Course:
         """The course of this plan, followed with this crew."""
