@@ -115,11 +115,15 @@ class Written:
         self.plan = plan
         self._scribe = scribe
 
+    def schedules(self) -> Mapping[str, bytes]:
+        """The schedule of each host, as JSON."""
+        return self._scribe.schedules()
+
     def programmes(self) -> Mapping[str, str]:
         """The programme of each host."""
         return {
             name: bundle.programme(f"netprobe's part of {name} in the plan {self.plan.id}.", schedule)
-            for name, schedule in self._scribe.schedules().items()
+            for name, schedule in self.schedules().items()
         }
 
     def write(self, directory: Path, inventory: Inventory) -> None:

@@ -148,6 +148,8 @@ class Record:
     def _clock(self, margin_s: float) -> str:
         """Why the programme cannot have known what time it is."""
         header, allowed_s = self.header, margin_s / 2
+        if len(header.clock) <= 1:
+            return "its clock was not compared with another one: run the plan by its playbook"
         if self._uncertainty_s() > allowed_s:
             return f"its clock is known to {self._uncertainty_s():.1f} s only; plan with a larger --margin"
         _controller, wall, monotonic = header.clock[-1]

@@ -90,8 +90,8 @@ def test_the_list_of_verbs_is_closed(anywhere: Agent, verb: object) -> None:
 
     assert 9_000_000 == answer["id"]
     assert (
-        "verb: expected one of facts, arm, listen, fire, connect, conntrack, counters, collect, bye"
-        == answer["error"]
+        "verb: expected one of "
+        "facts, arm, listen, fire, connect, conntrack, counters, collect, withdraw, bye" == answer["error"]
     )
 
 
