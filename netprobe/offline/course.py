@@ -213,7 +213,7 @@ def in_turns(flows: Sequence[Flow]) -> list[Flow]:
     for flow in flows:
         theirs[flow.dst].append(flow)
     places = {
-        flow.number: ((turn + 0.5) / len(each), place)
+        flow.number: (turn + (place + 0.5) / len(theirs)) / len(each)
         for place, each in enumerate(theirs.values())
         for turn, flow in enumerate(each)
     }
