@@ -39,6 +39,7 @@ programs_of_tests=(
     ssh:openssh-client sshd:openssh-server ssh-keygen:openssh-client sudo:sudo ps:procps unshare:util-linux
     bird:bird2 birdc:bird2 gobgpd:gobgpd gobgp:gobgpd etcd:etcd-server openssl:openssl
     wireguard-go:wireguard-go wg:wireguard-tools
+    ansible-playbook:ansible-core
     ethtool:ethtool firewalld:firewalld dbus-daemon:dbus-daemon gdbus:libglib2.0-bin
 )
 

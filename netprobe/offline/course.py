@@ -18,7 +18,7 @@ from itertools import zip_longest
 from typing import Final
 
 from netprobe import wire
-from netprobe.attempts import COUNTED, SLOW, Attempts
+from netprobe.attempts import COUNTED, PATTERN, SLOW, Attempts
 from netprobe.coordinator.deployment import Deployment
 from netprobe.coordinator.doubts import Doubts
 from netprobe.coordinator.field import KERNEL, LINK, Field
@@ -37,6 +37,8 @@ _MORE_THAN_EVER: Final = 0xFFFFFFFF
 _INSISTENT_PACKETS: Final = 4000
 """Of a source, against chance."""
 _MOST_COPIES: Final = 60
+_MOST_OF_PATTERN: Final = 24_000
+"""Of a source: each of eight ports of each flow is an entry in the conntrack of both ends."""
 _REST_S: Final = 2.4
 """Until the rations of all errors have one more (an IPv4 route's costs two of a second)."""
 _NEIGHBOUR_FAILED_S: Final = 3.6
@@ -127,7 +129,8 @@ class Course:
         flows = [*direct, *shared]
         await self._rounds.look(direct, shared)
         await self._rounds.burst_watched(flows)
-        await self._rounds.pattern(flows)
+        if max(map(len, _by_source(flows).values())) * PATTERN.total <= _MOST_OF_PATTERN:
+            await self._rounds.pattern(flows)
         await self._insist(flows)
         if shared:
             await self._rounds.send_watched(shared)
