@@ -49,7 +49,7 @@ _MODULES: Final = (
     "main",
 )
 
-_OFFLINE: Final = ("offline",)
+_OFFLINE: Final = ("clocks", "offline")
 """What only a programme has that nobody talks to."""
 
 _LOADER: Final = """\

@@ -18,6 +18,7 @@ import signal
 import sys
 import time
 
+from netprobe.agent.clocks import Clock
 from netprobe.agent.main import Agent, make_ready
 
 TYPE_CHECKING = False
@@ -39,31 +40,13 @@ class _StoppedError(BaseException):
     """Somebody wants this process to end; no error of a request, so that no request takes it for one."""
 
 
-class Clock:
-    """
-    When it is what time by the clock of those who planned, with what uncertainty (seconds).
-
-    `comparisons` are that clock's time, this host's wall clock a little later, and its monotonic clock, some
-    times behind each other: the next one's first time is later than this one's others.
-    """
-
-    def __init__(self, comparisons: "list[Comparison]") -> None:
-        pairs = list(zip(comparisons, comparisons[1:]))
-        if not pairs:
-            raise ValueError("at least two comparisons of the clocks are needed")
-        high = min(there - before for (before, _wall, there), _next in pairs)
-        low = max(there - after[0] for (_before, _wall, there), after in pairs)
-        self.uncertainty_s = abs(high - low) / 2
-        """Also where they contradict each other, because somebody's clock was set between them."""
-        self._ahead_s = (high + low) / 2
-
-    def here(self, at: float) -> float:
-        """The time of this host's monotonic clock at a time of the others' clock."""
-        return at + self._ahead_s
-
-
 def comparisons(text: str) -> "list[Comparison]":
-    """What `--clock` says: three numbers, and the next three behind a comma."""
+    """
+    What `--clock` says: three numbers, and the next three behind a comma.
+
+    They are the time by the clock of whoever started this, this host's wall clock a little later, and its
+    monotonic clock.
+    """
     found = []
     for each in text.split(","):
         before, wall, there = map(float, each.split())
@@ -111,15 +94,12 @@ class Programme:
 
     def _obstacle(self, start: float, compared: "list[Comparison]") -> str:
         """Why the schedule cannot be carried out, "" where it can; notes when it begins."""
-        try:
-            clock = Clock(compared)
-        except ValueError as error:
-            return str(error)
-        allowed_s = float(str(self._schedule["margin"])) / 2
-        self._zero = clock.here(start)
+        clock = Clock([(before, monotonic) for before, _wall, monotonic in compared])
+        self._zero = start + clock.ahead_s
         left_s = self._zero - time.monotonic()
-        if clock.uncertainty_s > allowed_s:
-            return f"its clock is known to {clock.uncertainty_s:.1f} s only, of at most {allowed_s:.1f} s"
+        doubt = clock.doubt(float(str(self._schedule["margin"])) / 2)
+        if doubt:
+            return doubt
         if left_s < 0:
             return f"it was started {-left_s:.1f} s too late"
         if left_s > _LONGEST_WAIT_S:
@@ -197,12 +177,16 @@ def main(schedule: "dict[str, object]") -> None:
     parser.add_argument("--output", required=True, metavar="FILE", help="where the observations go")
     parser.add_argument("--sweep", metavar="DIRECTORY", help="what to take away if nobody else does")
     asked = parser.parse_args()
+    try:
+        descriptor = os.open(asked.output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    except OSError as error:
+        parser.error(f"cannot write {asked.output}: {error.strerror}")
     make_ready()
     if asked.sweep:
         waiting_s = max(0.0, asked.start - asked.clock[-1][0])
         until = time.monotonic() + min(waiting_s, _LONGEST_WAIT_S)
         _sweep(asked.sweep, until + float(str(schedule["duration"])) + _UNFETCHED_S)
-    with open(asked.output, "w") as output:
+    with os.fdopen(descriptor, "w") as output:
         for request in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
             signal.signal(request, _stop)
         reason = Programme(schedule, output).run(asked.start, asked.clock)

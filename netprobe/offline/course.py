@@ -51,7 +51,6 @@ class Timetable(Volleys):
 
     def __init__(self, crew: Scribe, field: Field) -> None:
         super().__init__(crew, field)
-        self._crew, self._field = crew, field
         self._over = [0] * len(field.flows)
         self.untimely: set[int] = set()
         """The flows of which a packet was seen before it was sent, or long after."""

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Final, TypeVar
 
 import msgspec
 from msgspec import Meta
 
+from netprobe.agent.clocks import Clock
 from netprobe.offline.scribe import Barrier
 
 FORMAT: Final = 1
@@ -123,35 +122,20 @@ class Record:
             return f"garbage in {self.path}: there is no step {missing}"
         return self._clock(margin_s) or self._lateness(barriers, margin_s)
 
-    def _differences(self, place: int) -> Iterator[tuple[float, float]]:
-        """By how much one of the host's clocks is ahead, at least and at most, by each comparison."""
-        clock = self.header.clock
-        for here, after in pairwise(clock):
-            yield here[place] - after[0], here[place] - here[0]
-
-    def _ahead_s(self, place: int) -> tuple[float, float]:
-        """The same by all comparisons, and with what uncertainty."""
-        found = list(self._differences(place))
-        if not found:
-            return 0.0, math.inf
-        low, high = max(low for low, _high in found), min(high for _low, high in found)
-        return (low + high) / 2, abs(high - low) / 2
+    def _compared(self, place: int) -> Clock:
+        """One of the host's clocks, as it was compared."""
+        return Clock([(each[0], each[place]) for each in self.header.clock])
 
     @property
     def ahead_s(self) -> float:
         """By how much the host's wall clock is ahead."""
-        return self._ahead_s(1)[0]
-
-    def _uncertainty_s(self) -> float:
-        return self._ahead_s(2)[1]
+        return self._compared(1).ahead_s
 
     def _clock(self, margin_s: float) -> str:
         """Why the programme cannot have known what time it is."""
         header, allowed_s = self.header, margin_s / 2
-        if len(header.clock) <= 1:
-            return "its clock was not compared with another one: run the plan by its playbook"
-        if self._uncertainty_s() > allowed_s:
-            return f"its clock is known to {self._uncertainty_s():.1f} s only; plan with a larger --margin"
+        if doubt := self._compared(2).doubt(allowed_s):
+            return doubt
         _controller, wall, monotonic = header.clock[-1]
         moved_s = (header.time - header.monotonic) - (wall - monotonic)
         if not abs(moved_s) <= allowed_s or header.monotonic < monotonic:
@@ -180,7 +164,7 @@ class Record:
         )
         if early_s > _EARLY_S:
             return f"its programme was {early_s:.1f} s ahead of its time"
-        if late_s + self._uncertainty_s() > margin_s / 2:
+        if late_s + self._compared(2).uncertainty_s > margin_s / 2:
             return f"it was {late_s:.1f} s late: plan with a larger --margin, or a lower --rate"
         return ""
 

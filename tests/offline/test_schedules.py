@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netprobe import bundle
-from netprobe.agent.offline import Clock
+from netprobe.agent.clocks import Clock
 from netprobe.attempts import OUTPUT_MASK, Attempts
 from netprobe.coordinator.volleys import SPOKEN_PERIOD_S
 from netprobe.model import Family, Flow, Protocol, Settings
@@ -211,15 +211,17 @@ def test_a_host_knows_the_time_as_well_as_it_says(
     """However long a command takes on its way there and back."""
     now, compared = 1_800_000_000.0, []
     for there_s, back_s, pause_s in turns:
-        compared.append((now, 0.0, now + there_s + ahead_s))
+        compared.append((now, now + there_s + ahead_s))
         now += there_s + back_s + pause_s
     clock = Clock(compared)
 
-    assert abs(clock.here(now) - (now + ahead_s)) <= clock.uncertainty_s + 1e-5
+    assert abs(clock.ahead_s - ahead_s) <= clock.uncertainty_s + 1e-5
     assert clock.uncertainty_s <= min(sum(each) for each in turns[:-1]) / 2 + 1e-5
 
 
-def test_one_comparison_is_none() -> None:
-    """When the host has answered is known from the next one."""
-    with pytest.raises(ValueError, match="at least two comparisons"):
-        Clock([(0.0, 0.0, 0.0)])
+@pytest.mark.parametrize(
+    "comparisons", [[], [(0.0, 0.0)], [(0.0, 10.0), (1.0, 12.0), (2.0, 22.0), (3.0, 23.0)]]
+)
+def test_comparisons_that_tell_nothing_are_a_doubt(comparisons: list[tuple[float, float]]) -> None:
+    """There are too few, or a clock was set between them."""
+    assert "its clock was not compared" in Clock(comparisons).doubt(1e9)
