@@ -120,7 +120,8 @@ def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.mark.parametrize(
-    "command", ["", "run", "trace", "mtu", "demo", "inventory", "inventory check", "completion"]
+    "command",
+    ["", "run", "trace", "mtu", "plan", "collate", "demo", "inventory", "inventory check", "completion"],
 )
 def test_the_help_is_as_it_was_read_and_approved(
     command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

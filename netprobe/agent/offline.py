@@ -32,7 +32,9 @@ _LONGEST_WAIT_S = 3600.0
 _GRACE_S = 60
 _UNFETCHED_S = 300.0
 _LOOK_S = 0.5
-_LATE = 3
+_OURS = "netprobe-"
+"""How a directory is called that may be taken away: with the name of any other one somebody was mistaken."""
+_UNDONE = 3
 """The exit status of a programme that did not do, or finish, what it was to do."""
 
 
@@ -177,6 +179,8 @@ def main(schedule: "dict[str, object]") -> None:
     parser.add_argument("--output", required=True, metavar="FILE", help="where the observations go")
     parser.add_argument("--sweep", metavar="DIRECTORY", help="what to take away if nobody else does")
     asked = parser.parse_args()
+    if asked.sweep and not os.path.basename(asked.sweep).startswith(_OURS):
+        parser.error(f"--sweep {asked.sweep}: expected a directory that is called {_OURS}…")
     try:
         descriptor = os.open(asked.output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     except OSError as error:
@@ -192,4 +196,4 @@ def main(schedule: "dict[str, object]") -> None:
         reason = Programme(schedule, output).run(asked.start, asked.clock)
     if reason:
         sys.stderr.write("netprobe: {}: {}\n".format(schedule["host"], reason))
-        sys.exit(_LATE)
+        sys.exit(_UNDONE)
