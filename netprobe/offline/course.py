@@ -110,11 +110,11 @@ class Course:
         await self._muster.listen()
         self._crew.barrier()
         direct, shared = self._field.by_entry(self._field.flows)
-        await self._one_way([*direct], [flow for flow in shared if not self._field.is_second(flow)])
-        if other := [flow for flow in shared if self._field.is_second(flow)]:
-            await self._forget()
-            await self._one_way([], other)
-        await self._forget()
+        for is_second in (False, True):
+            theirs = [flow for flow in shared if self._field.is_second(flow) is is_second]
+            if flows := (theirs if is_second else [*direct, *theirs]):
+                await self._one_way(flows)
+                await self._forget()
         await self._volleys.listen(self._crew.names, 0)
 
     async def _forget(self) -> None:
@@ -124,8 +124,8 @@ class Course:
         await self._state.forget()
         self._crew.barrier()
 
-    async def _one_way(self, direct: Sequence[Flow], shared: Sequence[Flow]) -> None:
-        flows = [*direct, *shared]
+    async def _one_way(self, flows: Sequence[Flow]) -> None:
+        direct, shared = self._field.by_entry(flows)
         await self._rounds.look(direct, shared)
         await self._rounds.burst_watched(flows)
         if max(map(len, _by_source(flows).values())) * PATTERN.total <= _MOST_OF_PATTERN:
