@@ -199,7 +199,7 @@ class Taps:
         self._sights: dict[int, list[Sight]] = {}
         self._buffer = bytearray(_SNAP_BYTES)
         self._late_s = 0.0
-        self._came: dict[int, float] = {}
+        self._came: dict[int, tuple[float, float]] = {}
         self._waiting: list[Waiting] = []
         self.answered: set[int] = set()
         """The tags of all packets that were answered, as far as that came to a socket here."""
@@ -282,7 +282,7 @@ class Taps:
                 if word is None:
                     continue
                 tag = word ^ self._nonce
-                if tag >> ATTEMPT_BITS < self._flows and self._is_ours(tap, sight, tag):
+                if tag >> ATTEMPT_BITS < self._flows and self._is_ours(tap, sight, tag, now):
                     ends = _ends(buffer) if bare is None else _ends_beside(sender, ancillary)
                     point = tap.point
                     if point == "socket" and not is_whole(protocol, ends, buffer[transport:size]):
@@ -294,30 +294,33 @@ class Taps:
                     break
         return True
 
-    def _is_ours(self, tap: Tap, sight: Sight, tag: int) -> bool:
+    def _is_ours(self, tap: Tap, sight: Sight, tag: int, now: float) -> bool:
         """
-        Whether a packet with a tag of this run is one of this run.
+        Whether a packet with a tag of this run is one of this run, and in time.
 
         Of all numbers that a busy host's peers acknowledge, some are tags; not of packets that it has sent.
         """
-        return not sight.answers or tap.point == "left" or tag in self._seen.sent
-
-    def _is_late(self, tap: Tap, kind: str, tag: int, now: float) -> bool:
-        """
-        Whether an answer, or the word about it, comes so late that the first one may have been lost.
-
-        It has come after the tap was last found empty. When, nobody knows: a busy host reads late.
-        """
-        if kind == "probe":
-            self._came[tag] = now
+        if sight.answers and tap.point != "left" and tag not in self._seen.sent:
             return False
-        since = self._seen.sent.get(tag, self._came.get(tag))
-        return since is not None and tap.read_until - since >= self._late_s
+        return not self._late_s or not self._is_late(tap, sight, tag, now)
+
+    def _is_late(self, tap: Tap, sight: Sight, tag: int, now: float) -> bool:
+        """
+        Whether an answer comes so late that it may be a repeated one, whose first was lost.
+
+        A busy host reads late: all that is known of a packet's coming is when its tap was last found empty.
+        An answer counts unless it is late for certain. What is said about an answer counts only if it is in
+        time for certain, lest one is counted and the other is not.
+        """
+        if sight.kind == "probe":
+            self._came[tag] = tap.read_until, now
+            return False
+        earliest, latest = self._came.get(tag, (now, now))
+        latest = self._seen.sent.get(tag, latest)
+        return (tap.read_until - latest if sight.answers else now - earliest) >= self._late_s
 
     def _note(self, tap: Tap, point: str, kind: str, tag: int, now: float, ends: "Ends", port: int) -> None:
         """Note a packet that came to a tap, at its point or damaged."""
-        if self._late_s and self._is_late(tap, kind, tag, now):
-            return
         seen, flow = self._seen, tag >> ATTEMPT_BITS
         masks = seen.masks[point, kind]
         masks[flow] = masks.get(flow, 0) | 1 << (tag & _ATTEMPT_MASK)
