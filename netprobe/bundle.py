@@ -7,6 +7,7 @@ requests that follow. Nothing is written to the host's disk.
 
 from __future__ import annotations
 
+import base64
 import zlib
 from collections.abc import Sequence
 from functools import cache
@@ -56,7 +57,10 @@ _MODULES: Final = (
     "main",
 )
 
-_STAGE_TWO: Final = """\
+_OFFLINE: Final = ("clocks", "offline")
+"""What only a programme has that nobody talks to."""
+
+_LOADER: Final = """\
 import sys, types
 package = types.ModuleType("netprobe.agent")
 sys.modules["netprobe"] = types.ModuleType("netprobe")
@@ -66,7 +70,19 @@ for name, source in SOURCES:
     sys.modules[module.__name__] = module
     setattr(package, name, module)
     exec(compile(source, "netprobe/agent/%s.py" % name, "exec"), module.__dict__)
-package.main.main()
+"""
+
+_PROGRAMME: Final = """\
+#!/usr/bin/env python3
+\"\"\"{title}\"\"\"
+import sys
+if sys.version_info < (3, 6):
+    sys.exit("netprobe: Python 3.6 or newer is needed; this is %d.%d" % sys.version_info[:2])
+import base64, json, zlib
+def unpack(text):
+    return zlib.decompress(base64.b64decode(text)).decode()
+exec(unpack({loader!r}))
+package.offline.main(json.loads(unpack({schedule!r})))
 """
 
 
@@ -78,7 +94,26 @@ def command(python: Sequence[str]) -> list[str]:
 @cache
 def stream() -> bytes:
     """What goes to the started command's stdin: the length, then the compressed program."""
-    package = files("netprobe.agent")
-    sources = [(name, package.joinpath(f"{name}.py").read_text(encoding="utf-8")) for name in _MODULES]
-    program = zlib.compress(f"SOURCES = {sources!r}\n{_STAGE_TWO}".encode(), level=9)
+    program = zlib.compress(f"{_loaded(_MODULES)}package.main.main()\n".encode(), level=9)
     return str(len(program)).zfill(LENGTH_DIGITS).encode() + program
+
+
+def _loaded(modules: Sequence[str]) -> str:
+    """The program that loads these modules."""
+    package = files("netprobe.agent")
+    sources = [(name, package.joinpath(f"{name}.py").read_text(encoding="utf-8")) for name in modules]
+    return f"SOURCES = {sources!r}\n{_LOADER}"
+
+
+def programme(title: str, schedule: bytes) -> str:
+    """A program of its own that carries out a schedule (JSON, as netprobe/agent/offline.py reads it)."""
+    return _PROGRAMME.format(title=title, loader=_offline(), schedule=_packed(schedule))
+
+
+@cache
+def _offline() -> str:
+    return _packed(_loaded((*_MODULES, *_OFFLINE)).encode())
+
+
+def _packed(data: bytes) -> str:
+    return base64.b64encode(zlib.compress(data, level=9)).decode()

@@ -63,13 +63,14 @@ class Tap(msgspec.Struct, omit_defaults=True):
 
 
 class Arm(msgspec.Struct):
-    """Open the taps."""
+    """Open the taps; answers that come `late` (s) after their probes count no more, 0 for any time."""
 
     nonce: int
     flows: int
     sights: list[Sight]
     taps: list[Tap]
     templates: list[Template]
+    late: float = 0
 
 
 class Armed(msgspec.Struct):

@@ -39,7 +39,7 @@ programs_of_tests=(
     ssh:openssh-client sshd:openssh-server ssh-keygen:openssh-client sudo:sudo ps:procps unshare:util-linux
     bird:bird2 birdc:bird2 gobgpd:gobgpd gobgp:gobgpd etcd:etcd-server openssl:openssl
     wireguard-go:wireguard-go wg:wireguard-tools
-    ansible-inventory:ansible-core vagrant:vagrant ruby:ruby
+    ansible-inventory:ansible-core ansible-playbook:ansible-core vagrant:vagrant ruby:ruby
     fish:fish tcsh:tcsh zsh:zsh busybox:busybox doas:opendoas podman:podman
     ethtool:ethtool firewalld:firewalld dbus-daemon:dbus-daemon gdbus:libglib2.0-bin
 )

@@ -36,15 +36,17 @@ class Entries:
         """
         Which of `tuples` ([protocol, source, destination, source port, destination port]) have an entry.
 
-        An entry is found by either of its directions. With `delete` those found are deleted. `tracking` is
-        whether this kernel tracks connections at all.
+        An entry is found by either of its directions. With `delete` those of the run's own are deleted, and
+        `found` are these. `tracking` is whether this kernel tracks connections at all.
         """
         tuples = [
             _tuple(wire.items(each, "tuples", 5)) for each in wire.items(request.get("tuples"), "tuples")
         ]
         delete = wire.flag(request.get("delete", False), "delete")
         tracking = os.path.exists(_COUNT)
-        found = _find(tuples, delete) if tracking and _entries() else []
+        asked = [number for number, each in enumerate(tuples) if not delete or each in self._ours]
+        there = _find([tuples[number] for number in asked], delete) if tracking and _entries() else []
+        found = [asked[place] for place in there]
         if not delete:
             before = set(found)
             self._ours.update((each, None) for number, each in enumerate(tuples) if number not in before)

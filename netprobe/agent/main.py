@@ -34,10 +34,15 @@ _IN_FLIGHT_S = 0.2
 
 
 class Agent:
-    """A conversation with the coordinator: reads requests, carries out verbs, writes answers."""
+    """
+    Carries out verbs: in a conversation with the coordinator, or one by one as somebody else asks.
 
-    def __init__(self) -> None:
-        self._loop = Loop()
+    `send` gets the answers.
+    """
+
+    def __init__(self, send: "Callable[[dict[str, object]], None]" = wire.send) -> None:
+        self.loop = self._loop = Loop()
+        self._send = send
         self._lines = wire.Lines()
         self._taps = Taps(self._loop)
         self._listeners = Listeners(self._loop)
@@ -58,6 +63,7 @@ class Agent:
             "conntrack": lambda request, reply: reply(self._entries.conntrack(request)),
             "counters": lambda _request, reply: reply(counters.counters()),
             "collect": self._collect,
+            "withdraw": self._withdraw,
             "bye": self._bye,
         }
 
@@ -65,15 +71,19 @@ class Agent:
         """Serve until stdin closes or `bye`."""
         # On a line of its own, whatever a login shell's profile has printed.
         os.write(1, b"\n")
-        wire.send({"hello": "netprobe", "protocol": PROTOCOL, "pid": os.getpid()})
+        self._send({"hello": "netprobe", "protocol": PROTOCOL, "pid": os.getpid()})
         self._loop.watch(0, lambda _events: self._read())
         self._watchdog()
         try:
             self._loop.run()
         finally:
-            # After a `bye` there is nothing of either.
-            self._unfinished.take_back(self._nonce, self._taps.answered)
-            self._entries.forget(_IN_FLIGHT_S)
+            self.end()
+
+    def end(self) -> None:
+        """Take back what would stay at other hosts, and delete the run's own conntrack entries."""
+        # After a `bye` there is nothing of either.
+        self._unfinished.take_back(self._nonce, self._taps.answered)
+        self._entries.forget(_IN_FLIGHT_S)
 
     def _is_alone(self) -> bool:
         """
@@ -108,7 +118,7 @@ class Agent:
         try:
             lines = self._lines.feed(data)
         except wire.RequestError as error:
-            wire.send({"id": None, "error": str(error)})
+            self._send({"id": None, "error": str(error)})
             return
         for line in lines:
             # An empty line is a sign of life.
@@ -116,20 +126,28 @@ class Agent:
                 self._answer(line)
 
     def _answer(self, line: bytes) -> None:
-        number: object = None
         try:
             request = wire.parse(line)
+        except wire.RequestError as error:
+            self._send({"id": None, "error": str(error)})
+        else:
+            self.carry_out(request)
+
+    def carry_out(self, request: "dict[str, object]") -> None:
+        """Do what a request asks for; its answer is sent when that is done."""
+        number: object = None
+        try:
             number = wire.integer(request.get("id"), "id")
             verb = wire.one_of(request.get("verb"), "verb", tuple(self._verbs))
-            self._verbs[verb](request, lambda result: wire.send({"id": number, "ok": result}))
+            self._verbs[verb](request, lambda result: self._send({"id": number, "ok": result}))
         except wire.RequestError as error:
-            wire.send({"id": number, "error": str(error)})
+            self._send({"id": number, "error": str(error)})
         except OSError as error:
             name = errno.errorcode.get(error.errno or 0, "OSError")
-            wire.send({"id": number, "error": f"{name}: {error.strerror or error}"})
+            self._send({"id": number, "error": f"{name}: {error.strerror or error}"})
         except Exception as error:  # noqa: BLE001 - a bug here must reach the coordinator, not end the agent
             sys.excepthook(*sys.exc_info())
-            wire.send({"id": number, "error": f"the agent failed: {error!r}"})
+            self._send({"id": number, "error": f"the agent failed: {error!r}"})
 
     def _fire(self, request: "dict[str, object]", reply: "Callable[[dict[str, object]], None]") -> None:
         Fire(
@@ -166,6 +184,11 @@ class Agent:
         within_s = wire.number(request.get("within", 0), "within", 0, 60)
         self._taps.when(expect, within_s, ready)
 
+    def _withdraw(self, _request: "dict[str, object]", reply: "Callable[[dict[str, object]], None]") -> None:
+        """Take back what was sent and not answered; who has seen all answers does it by volleys."""
+        self._unfinished.take_back(self._nonce, self._taps.answered)
+        reply({})
+
     def _bye(self, _request: "dict[str, object]", reply: "Callable[[dict[str, object]], None]") -> None:
         self._entries.forget()
         self._unfinished.forget()
@@ -173,14 +196,19 @@ class Agent:
         self._loop.stop()
 
 
-def main() -> None:
-    """Run an agent on stdin and stdout; a reader that has gone away ends it in silence."""
+def make_ready() -> None:
+    """Make this process one that an agent can run in."""
     # A short life with few cycles: collecting them would cost more than they do.
     gc.disable()
     # Each connection of a session takes a descriptor, and all hosts come at once.
     with contextlib.suppress(ValueError, OSError):
         _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def main() -> None:
+    """Run an agent on stdin and stdout; a reader that has gone away ends it in silence."""
+    make_ready()
     try:
         Agent().run()
     except BrokenPipeError:

@@ -35,6 +35,7 @@ _SNAP_BYTES = 2048
 _BATCH = 512
 _DRAIN_BATCHES = 64
 _KEPT_PACKETS = 20000
+_LOOK_S = 0.05
 _ATTEMPT_MASK = (1 << ATTEMPT_BITS) - 1
 _WORD = 0xFFFFFFFF
 
@@ -143,6 +144,8 @@ class Tap:
         except OSError:
             self.socket.close()
             raise
+        self.read_until = 0.0
+        """All that had come by this time has been read."""
         self._dropped = 0
 
     def _prepare(self, program: "list[tuple[int, int, int, int]]") -> None:
@@ -195,15 +198,22 @@ class Taps:
         self._flows = 0
         self._sights: dict[int, list[Sight]] = {}
         self._buffer = bytearray(_SNAP_BYTES)
+        self._late_s = 0.0
+        self._came: dict[int, tuple[float, float]] = {}
         self._waiting: list[Waiting] = []
         self.answered: set[int] = set()
         """The tags of all packets that were answered, as far as that came to a socket here."""
         self._seen = Sightings()
 
     def arm(self, request: "dict[str, object]") -> "dict[str, object]":
-        """Open the taps of a request; all of them, or none and an error."""
+        """
+        Open the taps of a request; all of them, or none and an error.
+
+        An answer that comes `late` (s) after its probe counts no more, from now on (0: whenever it comes).
+        """
         nonce = wire.integer(request.get("nonce"), "nonce")
         flows = wire.integer(request.get("flows"), "flows")
+        late_s = wire.number(request.get("late", 0), "late", 0, 3600)
         sights: dict[int, list[Sight]] = {}
         for each in wire.items(request.get("sights", []), "sights"):
             sight = Sight(wire.fields(each, "sights"))
@@ -216,7 +226,9 @@ class Taps:
             for tap in opened:
                 tap.socket.close()
             raise
-        self._nonce, self._flows, self._sights = nonce, flows, sights
+        if late_s and not self._late_s:
+            self._loop.later(_LOOK_S, self._look)
+        self._nonce, self._flows, self._sights, self._late_s = nonce, flows, sights, late_s
         for tap in opened:
             # Read last what leaves: an answer is out when the packet that it answers has been read.
             self._taps.insert(len(self._taps) if tap.point == "left" else 0, tap)
@@ -257,6 +269,7 @@ class Taps:
                 else:
                     size, ancillary, _flags, sender = receive_message([buffer], _ANCILLARY_BYTES)
             except BlockingIOError:
+                tap.read_until = now
                 return False
             if bare is not None:
                 protocol, transport = bare, 0
@@ -269,7 +282,7 @@ class Taps:
                 if word is None:
                     continue
                 tag = word ^ self._nonce
-                if tag >> ATTEMPT_BITS < self._flows and self._is_ours(tap, sight, tag):
+                if tag >> ATTEMPT_BITS < self._flows and self._is_ours(tap, sight, tag, now):
                     ends = _ends(buffer) if bare is None else _ends_beside(sender, ancillary)
                     point = tap.point
                     if point == "socket" and not is_whole(protocol, ends, buffer[transport:size]):
@@ -281,13 +294,30 @@ class Taps:
                     break
         return True
 
-    def _is_ours(self, tap: Tap, sight: Sight, tag: int) -> bool:
+    def _is_ours(self, tap: Tap, sight: Sight, tag: int, now: float) -> bool:
         """
-        Whether a packet with a tag of this run is one of this run.
+        Whether a packet with a tag of this run is one of this run, and in time.
 
         Of all numbers that a busy host's peers acknowledge, some are tags; not of packets that it has sent.
         """
-        return not sight.answers or tap.point == "left" or tag in self._seen.sent
+        if sight.answers and tap.point != "left" and tag not in self._seen.sent:
+            return False
+        return not self._late_s or not self._is_late(tap, sight, tag, now)
+
+    def _is_late(self, tap: Tap, sight: Sight, tag: int, now: float) -> bool:
+        """
+        Whether an answer comes so late that it may be a repeated one, whose first was lost.
+
+        A busy host reads late: all that is known of a packet's coming is when its tap was last found empty.
+        An answer counts unless it is late for certain. What is said about an answer counts only if it is in
+        time for certain, lest one is counted and the other is not.
+        """
+        if sight.kind == "probe":
+            self._came[tag] = tap.read_until, now
+            return False
+        earliest, latest = self._came.get(tag, (now, now))
+        latest = self._seen.sent.get(tag, latest)
+        return (tap.read_until - latest if sight.answers else now - earliest) >= self._late_s
 
     def _note(self, tap: Tap, point: str, kind: str, tag: int, now: float, ends: "Ends", port: int) -> None:
         """Note a packet that came to a tap, at its point or damaged."""
@@ -304,6 +334,11 @@ class Taps:
                 self.answered.add(tag)
         source, _destination, ttl = ends
         seen.origins[kind, source, ttl, port].add(flow)
+
+    def _look(self) -> None:
+        """Know of each tap, every now and then, that it is empty."""
+        self._drain()
+        self._loop.later(_LOOK_S, self._look)
 
     def _drain(self) -> None:
         """Read what has arrived by now; bounded, for a flood must not keep the agent from answering."""

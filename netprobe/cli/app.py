@@ -21,6 +21,7 @@ from netprobe.cli.errors import IO_STATUS, Refused, tell
 from netprobe.cli.inventory import inventory
 from netprobe.cli.mtu import mtu
 from netprobe.cli.output import Output, abandon_stdout
+from netprobe.cli.plan import collate, plan
 from netprobe.cli.run import run
 from netprobe.cli.trace import trace
 
@@ -39,6 +40,7 @@ Examples:
   netprobe run hosts.yaml               probe everything, print what gets through
   netprobe trace hosts.yaml a b bgp     at which hop BGP from a to b is lost
   netprobe mtu hosts.yaml               the largest packet that arrives whole, and the MTU for Calico
+  netprobe plan hosts.yaml -o plan      the same run by Ansible, where no machine reaches all hosts
 \b
 Exit status:
   0   every required flow is open
@@ -57,7 +59,7 @@ def cli() -> None:
     """
 
 
-for command in (run, trace, mtu, demo, inventory, completion):
+for command in (run, trace, mtu, plan, collate, demo, inventory, completion):
     cli.add_command(command)
 
 

@@ -50,6 +50,17 @@ def _formats(_context: click.Context, _option: click.Parameter, incomplete: str)
     return items(registry(), incomplete)
 
 
+AS = click.option(
+    "--format",
+    "format_",
+    cls=FormatOption,
+    metavar="FORMAT",
+    callback=_check_format,
+    shell_complete=_formats,
+    help="The output format.",
+)
+
+
 @click.command(
     epilog="""\b
 Examples:
@@ -66,15 +77,7 @@ Exit status: 0 every required flow is open, 1 some is not, 2 nothing was sent,
 a black hole is 1, and one that could not be measured 3."""
 )
 @selection()
-@click.option(
-    "--format",
-    "format_",
-    cls=FormatOption,
-    metavar="FORMAT",
-    callback=_check_format,
-    shell_complete=_formats,
-    help="The output format.",
-)
+@AS
 @TO_FILE
 @login_options
 @click.option(

@@ -136,7 +136,7 @@ class WordsOption(click.Option):
         return None if record is None else (record[0], f"{record[1]} One of {words}.")
 
 
-class _Range(click.FloatRange):
+class Range(click.FloatRange):
     """The numbers from one to another; what is not a number is in no range, whatever it is compared to."""
 
     def convert(
@@ -155,13 +155,13 @@ class _Range(click.FloatRange):
 INVENTORY = click.argument("inventory", type=click.Path(path_type=Path, allow_dash=True))
 RATE = click.option(
     "--rate",
-    type=_Range(min=1, max=1_000_000),
+    type=Range(min=1, max=1_000_000),
     metavar="N",
     help="Packets a second from any host, at most. [default: 5000]",
 )
 TIMEOUT = click.option(
     "--timeout",
-    type=_Range(min=0.05, max=60),
+    type=Range(min=0.05, max=60),
     metavar="SECONDS",
     help="The longest wait for a packet that may still arrive. [default: 1]",
 )

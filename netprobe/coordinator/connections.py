@@ -12,7 +12,7 @@ from collections import defaultdict
 
 from netprobe import wire
 from netprobe.attempts import ARRIVALS_MASK
-from netprobe.coordinator.crew import Crew
+from netprobe.coordinator.asking import Asked
 from netprobe.coordinator.field import Field
 from netprobe.coordinator.volleys import ANSWER_TIMEOUT_S
 from netprobe.model import Flow, Protocol
@@ -20,7 +20,7 @@ from netprobe.observations import SOCKET
 from netprobe.template import Kind
 
 
-async def discount_met(crew: Crew, field: Field) -> None:
+async def discount_met(crew: Asked, field: Field) -> None:
     """Have destinations look for what SYNs without an answer may have met; those that did count no more."""
     suspects: dict[str, list[tuple[Flow, int]]] = defaultdict(list)
     came, accepted = (field.seen.at(SOCKET, kind) for kind in (Kind.PROBE, Kind.ACCEPT))

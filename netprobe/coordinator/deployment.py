@@ -9,6 +9,7 @@ from typing import NamedTuple
 import trio
 
 from netprobe.access import Access
+from netprobe.coordinator.asking import Asked
 from netprobe.coordinator.crew import Crew
 from netprobe.coordinator.field import Field
 from netprobe.coordinator.muster import Muster
@@ -21,7 +22,7 @@ from netprobe.model import Flow, Inventory, Settings
 class Deployment(NamedTuple):
     """What a run works with while its agents are there."""
 
-    crew: Crew
+    crew: Asked
     field: Field
     muster: Muster
     volleys: Volleys
@@ -50,7 +51,7 @@ async def deployed(
     there = Deployment(crew, field, Muster(crew, field), Volleys(crew, field), State(crew, field))
     async with trio.open_nursery() as nursery:
         try:
-            await _prepare(there, nursery, told)
+            await _prepare(there, crew, nursery, told)
             yield there
             await there.state.leave()
         finally:
@@ -58,11 +59,11 @@ async def deployed(
         nursery.cancel_scope.cancel()
 
 
-async def _prepare(there: Deployment, nursery: trio.Nursery, told: Progress) -> None:
-    told.phase("starting agents", len(there.crew.names))
+async def _prepare(there: Deployment, crew: Crew, nursery: trio.Nursery, told: Progress) -> None:
+    told.phase("starting agents", len(crew.names))
     async with trio.open_nursery() as starting:
         starting.start_soon(trio.to_thread.run_sync, there.field.craft)
-        await there.crew.start(nursery)
+        await crew.start(nursery)
     told.phase("preparing", len(there.crew.names))
     await there.muster.facts()
     await there.state.look()

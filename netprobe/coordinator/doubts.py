@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from itertools import zip_longest
-from typing import Final
+from typing import Final, TypeAlias
 
 import trio
 
@@ -38,6 +38,9 @@ _ENOUGH: Final = 2
 _IN_VAIN: Final = 6
 """So many flows that do not pass alone either, and none that does: there is no limit."""
 
+_Place: TypeAlias = tuple[Segment | None, str]
+"""Where a flow is lost: the segment, and the host that it is at or in front of."""
+
 _AT_SOURCE: Final = (Segment.SOURCE_EGRESS, Segment.RETURN_PATH, Segment.SOURCE_INGRESS)
 
 
@@ -49,7 +52,7 @@ class Doubts:
         self._volleys = volleys
         self._told = told
         self._patience_s = _PATIENCE_S
-        self._limits: set[tuple[Segment | None, str]] = set()
+        self._limits: set[_Place] = set()
 
     async def insist(self, flows: Sequence[Flow]) -> None:
         """
@@ -95,10 +98,26 @@ class Doubts:
             if self._place(flow) in self._limits and flow.number not in self._field.limited
         )
 
-    def _place(self, flow: Flow) -> tuple[Segment | None, str]:
-        """Where a flow is lost: the segment, and the host that it is at or in front of."""
-        where = self._field.lost_at(flow)
-        return where, flow.src if where in _AT_SOURCE else flow.dst
+    def conclude_unasked(self, slowly: Attempts) -> None:
+        """
+        Where so little passes that there may be a limit, silence beside it says nothing, if none was asked.
+
+        Where all that the limit lets pass got through `slowly`, whatever did not then is not limited alone.
+        """
+        suspects: dict[_Place, bool] = {}
+        for flow in self._field.flows:
+            if self._are_limited([flow]):
+                alone = bool(self._passed(flow) & slowly.mask)
+                for where in self._field.losing(flow):
+                    place = _place(flow, where)
+                    suspects[place] = suspects.get(place, True) and alone
+        for flow in self._lost(self._field.flows) if suspects else ():
+            found = suspects.get(self._place(flow))
+            if found is not None:
+                (self._field.limited if found else self._field.starving).add(flow.number)
+
+    def _place(self, flow: Flow) -> _Place:
+        return _place(flow, self._field.lost_at(flow))
 
     def _lost(self, flows: Sequence[Flow]) -> list[Flow]:
         """Those of which no packet passed, and nobody said anything."""
@@ -151,6 +170,10 @@ class Doubts:
                 few = self._field.starving if in_vain[flow.number] < _ENOUGH else self._field.limited
                 few.add(flow.number)
         return is_limit
+
+
+def _place(flow: Flow, where: Segment | None) -> _Place:
+    return where, flow.src if where in _AT_SOURCE else flow.dst
 
 
 def _mixed(flows: Sequence[Flow]) -> list[Flow]:

@@ -26,7 +26,7 @@ from netprobe.probes import Probe, registry
 from netprobe.probes.base import Application
 from netprobe.recogniser import Recogniser
 from netprobe.template import AS_USUAL, Key, Kind, Shape, Sight, Template, shaped
-from netprobe.verdict import outcome
+from netprobe.verdict import Outcome, outcome
 
 _TRANSPORT_AT: Final = {Family.IPV4: 20, Family.IPV6: 40}
 
@@ -100,12 +100,25 @@ class Field:
     again slowly, `insisted` how often each packet of a flow's burst was sent where that was more than once.
     Of flows that others like them showed a limit for, `limited` did not pass alone either, and `starving`
     were too many to be asked alone.
+
+    `is_planned`: what is asked was written down before anything was answered, with this `key`. So it must not
+    depend on any answer, until the plan `is_over`.
     """
 
-    def __init__(self, inventory: Inventory, settings: Settings, flows: Sequence[Flow] | None = None) -> None:
+    def __init__(
+        self,
+        inventory: Inventory,
+        settings: Settings,
+        flows: Sequence[Flow] | None = None,
+        *,
+        key: Key | None = None,
+        is_planned: bool = False,
+    ) -> None:
         self.inventory = inventory
         self.settings = settings
-        self.key = Key.fresh()
+        self.key = key or Key.fresh()
+        self.is_planned = is_planned
+        self.is_over = False
         self.flows = plan.flows(inventory, settings) if flows is None else list(flows)
         self.probes: dict[str, Probe] = {probe.name: probe for probe in plan.probes(inventory)}
         self.ending_at: dict[str, list[Flow]] = {host.name: [] for host in inventory.hosts}
@@ -195,7 +208,9 @@ class Field:
         return self.settings.depth == "session" and (flow.dst_address, flow.port) in self.speeches
 
     def testable(self, flows: Iterable[Flow]) -> list[Flow]:
-        """Those that nothing speaks against so far."""
+        """Those that nothing speaks against so far; of a plan, all: what does is known when it is over."""
+        if self.is_planned and not self.is_over:
+            return list(flows)
         return [flow for flow in flows if flow.number not in self.reasons]
 
     def missing(self, flows: Iterable[Flow], attempts: Attempts) -> list[Flow]:
@@ -218,7 +233,7 @@ class Field:
 
     def takes_part(self, name: str) -> bool:
         """Whether any flow that ends at a host can be tested."""
-        return any(flow.number not in self.reasons for flow in self.ending_at[name])
+        return self.is_planned or any(flow.number not in self.reasons for flow in self.ending_at[name])
 
     def distrust(self, flows: Iterable[Flow], attempts: Attempts, dropped_before: dict[str, int]) -> None:
         """Where taps lost packets during a volley, its misses are no evidence."""
@@ -266,17 +281,24 @@ class Field:
 
     def lost_at(self, flow: Flow) -> Segment | None:
         """Where a flow was lost without a word, None where it was not."""
-        heard = (ARRIVALS_MASK | OUTPUT_MASK) & ~self.too_late(flow)
-        found = fates(self.seen, flow, self.counted(flow, CONFIRM_MASK), heard)
-        outcomes = {
-            outcome(flow.protocol, fate, forwarded=flow.forwarded)
-            for fate, _count in found
-            if fate.seen > Seen.UNSENT
-        }
+        outcomes = self._outcomes(flow)
         if len(outcomes) != 1:
             return None
         ((verdict, segment),) = outcomes
         return segment if verdict is Verdict.FILTERED else None
+
+    def losing(self, flow: Flow) -> set[Segment | None]:
+        """Where packets of a flow were lost without a word, be it all of them or some."""
+        return {segment for verdict, segment in self._outcomes(flow) if verdict is Verdict.FILTERED}
+
+    def _outcomes(self, flow: Flow) -> set[Outcome]:
+        heard = (ARRIVALS_MASK | OUTPUT_MASK) & ~self.too_late(flow)
+        found = fates(self.seen, flow, self.counted(flow, CONFIRM_MASK), heard)
+        return {
+            outcome(flow.protocol, fate, forwarded=flow.forwarded)
+            for fate, _count in found
+            if fate.seen > Seen.UNSENT
+        }
 
     def counted(self, flow: Flow, attempts: int) -> int:
         """Those of the attempts that are evidence: not what taps had no room for, nor what was too late."""
@@ -288,7 +310,8 @@ class Field:
 
         By then the opposite direction has been through, and a stateful device between remembers it.
         """
-        if not self.shares_conntrack(flow):
+        if self.is_planned or not self.shares_conntrack(flow):
+            # A plan has no such attempts: all of one way come before the other.
             return 0
         further = 0
         for point in (SOCKET, INTERFACE):

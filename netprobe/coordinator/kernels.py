@@ -19,7 +19,7 @@ import trio
 
 from netprobe import wire
 from netprobe.attempts import CONFIRM_MASK, COUNTED
-from netprobe.coordinator.crew import Crew
+from netprobe.coordinator.asking import Asked
 from netprobe.coordinator.field import Field
 from netprobe.coordinator.progress import Progress
 from netprobe.coordinator.rounds import Rounds
@@ -66,7 +66,7 @@ class _Question(NamedTuple):
 class Kernels:
     """The counters of all hosts."""
 
-    def __init__(self, crew: Crew, field: Field, rounds: Rounds, volleys: Volleys, told: Progress) -> None:
+    def __init__(self, crew: Asked, field: Field, rounds: Rounds, volleys: Volleys, told: Progress) -> None:
         self._crew = crew
         self._field = field
         self._rounds = rounds

@@ -7,11 +7,11 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Final
+from typing import Final, TypeAlias
 
 from netprobe import bpf, wire
 from netprobe.bpf import Direction
-from netprobe.coordinator.crew import Crew
+from netprobe.coordinator.asking import Asked
 from netprobe.coordinator.field import Field
 from netprobe.coordinator.volleys import ANSWER_TIMEOUT_S
 from netprobe.model import Family, HeldPort, HostReport, Interface, Protocol
@@ -24,24 +24,38 @@ _VERSIONS: Final = {Family.IPV4: 4, Family.IPV6: 6}
 _IN_USE: Final = "EADDRINUSE"
 _BARE_SYN_BYTES: Final = 60  # the longest TCP header, RFC 9293 §3.1
 
+_REPEATED_AFTER_S, _READ_LATE_S = 1.0, 0.1
+"""
+When Linux repeats a SYN-ACK (TCP_TIMEOUT_INIT, RFC 6298 §2), and how late that may be known.
+
+A run takes its SYNs back before that, but a plan does not know whose answer is missing.
+"""
+
+_Socket: TypeAlias = tuple[int, str, int]
+_Speech: TypeAlias = tuple[int | None, int | None]
+
 
 class Muster:
     """The preparation of all hosts; `watching` says whether taps stand at their interfaces."""
 
-    def __init__(self, crew: Crew, field: Field) -> None:
+    def __init__(self, crew: Asked, field: Field) -> None:
         self._crew = crew
         self._field = field
         self._facts: dict[str, wire.Facts] = {}
-        self._middle = 0.0
+        self.ahead_s: dict[str, float] = {}
+        """By how much the clock of each host is ahead."""
         self.watching = False
         self._taught = 0
 
     async def facts(self) -> None:
         """Ask each host about itself, and exclude the flows that it cannot take part in."""
-        requests = {name: wire.AskFacts() for name in self._crew.names}
+        # A plan cannot ask for holders when it is known that there are any.
+        held = self._sockets() if self._field.is_planned else {}
+        requests = {name: _of_ports(held.get(name, ())) for name in self._crew.names}
         started = time.time()
         self._facts = await self._crew.ask("facts", requests, wire.Facts, ANSWER_TIMEOUT_S)
-        self._middle = (started + time.time()) / 2
+        middle = (started + time.time()) / 2
+        self.ahead_s = {name: facts.time - middle for name, facts in self._facts.items()}
         for name, facts in self._facts.items():
             self._check_privileges(name, facts)
             self._check_addresses(name, facts)
@@ -128,7 +142,7 @@ class Muster:
 
     def _present(self) -> list[str]:
         """The hosts that have something to watch for; one that may not open taps has not."""
-        return [name for name in self._facts if self._field.takes_part(name)]
+        return [name for name in self._crew.names if self._field.takes_part(name)]
 
     async def arm_payloads(self, names: Iterable[str]) -> None:
         """Open taps for the payloads of sessions as well, for a second look at sessions that failed."""
@@ -179,9 +193,15 @@ class Muster:
             sights=field.sights,
             taps=taps,
             templates=field.templates.all,
+            late=self._late_s() if field.is_planned else 0,
         )
         self._taught = len(request.templates)
         await self._crew.ask("arm", dict.fromkeys(names, request), wire.Armed, ANSWER_TIMEOUT_S)
+
+    def _late_s(self) -> float:
+        """When an answer may be a repeated one; where users expect longer round trips, they are believed."""
+        timeout_s = self._field.settings.timeout_s
+        return timeout_s if timeout_s > _REPEATED_AFTER_S else _REPEATED_AFTER_S - _READ_LATE_S
 
     def _sights(self) -> list[Sight]:
         return [sight for sight in self._field.sights if sight.base is Base.TRANSPORT]
@@ -209,21 +229,13 @@ class Muster:
 
     async def listen(self) -> None:
         """Hold the probed ports that are free, and note who holds the others."""
-        field = self._field
-        sockets: dict[str, dict[tuple[int, str, int], tuple[int | None, int | None]]] = defaultdict(dict)
-        for flow in field.testable(field.flows):
-            if flow.port is not None:
-                application = field.probes[flow.probe].application
-                speech: tuple[int | None, int | None] = (None, None)
-                if application is not None:
-                    speech = field.templates.speech(application)
-                sockets[flow.dst].setdefault((flow.protocol, flow.dst_address, flow.port), speech)
+        field, sockets = self._field, self._sockets()
         requests = {
             name: wire.Listen(field.key.mss, [(*where, *speech) for where, speech in theirs.items()])
             for name, theirs in sockets.items()
         }
         listening = await self._crew.ask("listen", requests, wire.Listening, ANSWER_TIMEOUT_S)
-        in_use: dict[str, list[tuple[int, str, int]]] = defaultdict(list)
+        in_use: dict[str, list[_Socket]] = defaultdict(list)
         for name, result in listening.items():
             failed = dict(result.failed)
             for number, (where, speech) in enumerate(sockets[name].items()):
@@ -233,13 +245,25 @@ class Muster:
                     field.speeches[where[1], where[2]] = speech[0], speech[1]
         await self._ask_holders(in_use)
 
-    async def _ask_holders(self, in_use: dict[str, list[tuple[int, str, int]]]) -> None:
+    def _sockets(self) -> dict[str, dict[_Socket, _Speech]]:
+        """By host, the sockets that flows go to, and what is to be said there."""
+        field = self._field
+        sockets: dict[str, dict[_Socket, _Speech]] = defaultdict(dict)
+        for flow in field.testable(field.flows):
+            if flow.port is not None:
+                application = field.probes[flow.probe].application
+                speech: _Speech = (None, None)
+                if application is not None:
+                    speech = field.templates.speech(application)
+                sockets[flow.dst].setdefault((flow.protocol, flow.dst_address, flow.port), speech)
+        return sockets
+
+    async def _ask_holders(self, in_use: dict[str, list[_Socket]]) -> None:
         """Ask who holds ports: a look at every process, so only where there is somebody to find."""
-        requests = {
-            name: wire.AskFacts(ports=sorted({(protocol, port) for protocol, _address, port in theirs}))
-            for name, theirs in in_use.items()
-        }
-        answers = await self._crew.ask("facts", requests, wire.Facts, ANSWER_TIMEOUT_S)
+        answers = self._facts
+        if not self._field.is_planned:
+            requests = {name: _of_ports(theirs) for name, theirs in in_use.items()}
+            answers = await self._crew.ask("facts", requests, wire.Facts, ANSWER_TIMEOUT_S)
         for name, theirs in in_use.items():
             held = answers[name].ports if name in answers else []
             for protocol, address, port in theirs:
@@ -269,7 +293,7 @@ class Muster:
             interpreter=facts.executable,
             uid=facts.uid,
             capabilities=_capabilities(facts.capabilities),
-            clock_offset_ms=round(1000 * (facts.time - self._middle), 1),
+            clock_offset_ms=round(1000 * self.ahead_s[name], 1),
             networks=tuple(
                 f"{address}/{lengths[ip_address(address)]}"
                 for address in addresses
@@ -282,6 +306,11 @@ class Muster:
                 if address in addresses
             ),
         )
+
+
+def _of_ports(sockets: Iterable[_Socket]) -> wire.AskFacts:
+    """The question who holds the ports of these."""
+    return wire.AskFacts(ports=sorted({(protocol, port) for protocol, _address, port in sockets}))
 
 
 def _interfaces(facts: wire.Facts, probed: Collection[IPv4Address | IPv6Address]) -> tuple[Interface, ...]:

@@ -21,10 +21,11 @@ def record(
     settings: Settings,
     started: str,
     *,
+    finished: str = "",
     cells: tuple[Cell, ...] = (),
     mtus: tuple[PathMtu, ...] = (),
 ) -> Run:
-    """The run that was asked for with this inventory and these settings, and ends now."""
+    """The run that was asked for with this inventory and these settings, and ends now, or then."""
     return Run(
         inventory=inventory,
         settings=settings,
@@ -33,6 +34,6 @@ def record(
         mtus=mtus,
         packets=there.field.packets,
         started=started,
-        finished=now(),
+        finished=finished or now(),
         versions={"netprobe": version("netprobe"), "python": platform.python_version()},
     )

@@ -10,7 +10,7 @@ round; and where somebody on its way is known to refuse, once more alone.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import trio
@@ -150,6 +150,23 @@ class Refusals:
             await self._ask(silent)
             await self._rounds.withdraw(silent)
 
+    def conclude_asked(self, periods_s: Mapping[str, float], elapsed_s: float) -> None:
+        """
+        Note whose refusals may have been rationed although each silent flow was asked slowly once.
+
+        So many seconds lay between two questions of a source, and at least the period of a ration between two
+        to one destination; all sources asked at the same time.
+        """
+        drawn = self._drawn(elapsed_s)
+        for flow in self._silent(self._field.flows) if drawn else ():
+            ration = self._ration(flow)
+            if ration not in drawn:
+                continue
+            is_own = ration.listener == flow.src
+            is_enough = is_own and drawn[ration] <= (SPOKEN_PERIOD_S if ration.by else periods_s[flow.src])
+            if not is_enough:
+                self._field.unasked.add(flow.number)
+
     async def _ask(self, silent: Sequence[Flow]) -> None:
         self._told.phase("asking the silent ones again", len(silent))
         # Nothing at all comes through between the hosts of some: a router may still be looking for the
@@ -252,8 +269,10 @@ class Refusals:
             if not flow.forwarded and self._field.lost_at(flow) is not None
         ]
 
-    def _drawn(self) -> dict[Ration, float]:
+    def _drawn(self, elapsed_s: float | None = None) -> dict[Ration, float]:
         """The rations that errors have come out of, and how many seconds each takes to give one more."""
+        if elapsed_s is None:
+            elapsed_s = trio.current_time() - self._started
         addresses = {address for host in self._field.inventory.hosts for address in host.addresses}
         words: Counter[Ration] = Counter()
         of_routes = set()
@@ -268,7 +287,7 @@ class Refusals:
                 if refusal.reason.startswith(_ROUTE_REASONS):
                     of_routes.add(ration)
         # A firewall may say the same for half of the price; then more is heard than routes can have said.
-        most = _ROUTE_BURST + (trio.current_time() - self._started) / _ROUTE_PERIOD_S
+        most = _ROUTE_BURST + elapsed_s / _ROUTE_PERIOD_S
         return {
             ration: _ROUTE_PERIOD_S if ration in of_routes and count <= most else SPOKEN_PERIOD_S
             for ration, count in words.items()

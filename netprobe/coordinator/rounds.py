@@ -84,6 +84,13 @@ class Rounds:
         if not flows:
             return
         self._told.phase(name, len(flows))
+        await self.look(direct, shared)
+        await self._confirm(flows)
+        await self._send_again(flows, shared)
+
+    async def look(self, direct: Sequence[Flow], shared: Sequence[Flow]) -> None:
+        """A first look at flows, and at those that share an entry with their opposite."""
+        flows = [*direct, *shared]
         look = plan.first_look(self._field.settings, len(self._field.flows), len(self._field.order))
         ahead = [flow for flow in direct if self._field.will_hold_session(flow)]
         more, forwarded = self._field.by_way(
@@ -104,8 +111,6 @@ class Rounds:
         )
         await self._volleys.settle(flows, FIRST.mask | OUTPUT.mask | FRESH_PORT.mask)
         self._field.distrust(flows, FIRST, dropped)
-        await self._confirm(flows)
-        await self._send_again(flows, shared)
 
     def _with_ports(self, shared: Iterable[Flow]) -> list[Flow]:
         """Flows that can be tried from another source port."""
@@ -113,7 +118,11 @@ class Rounds:
 
     def _let_out(self, shared: Iterable[Flow]) -> list[Flow]:
         """The same, where a state at the source could explain that its OUTPUT chain lets the flow out."""
-        return [flow for flow in self._with_ports(shared) if flow.number in self._field.before[flow.src]]
+        return [
+            flow
+            for flow in self._with_ports(shared)
+            if self._field.is_planned or flow.number in self._field.before[flow.src]
+        ]
 
     async def _volley(self, flows: Sequence[Flow], attempts: Attempts, *, same_port: int = 1) -> None:
         """Fire, each flow by its way, and settle."""
@@ -156,10 +165,7 @@ class Rounds:
         await self._muster.arm_points()
         if self._is_crowded(flows):
             self._calm(missing, FIRST.mask)
-        # Ahead of the burst, whose settling waits for them as well.
-        fresh = self._with_ports(flow for flow in missing if self._field.shares_conntrack(flow))
-        await self._volleys.fire([Volley(fresh, FRESH_PORT_WATCHED, LINK, craft=Craft.FRESH_PORT)])
-        await self._burst(missing)
+        await self.burst_watched(missing)
         await self._burst_calmly(flows, missing)
         lossy = [flow for flow in missing if self._loses_some(flow)]
         beside = await self._look_beside(flows, lossy)
@@ -211,6 +217,12 @@ class Rounds:
         if rest.total and self._is_crowded(flows):
             self._calm(missing, FIRST.mask | BURST.mask)
             await self._volley(missing, rest)
+
+    async def burst_watched(self, flows: Sequence[Flow]) -> None:
+        """A burst while the interfaces are watched, and before it a packet from a port that none has had."""
+        fresh = self._with_ports(flow for flow in flows if self._field.shares_conntrack(flow))
+        await self._volleys.fire([Volley(fresh, FRESH_PORT_WATCHED, LINK, craft=Craft.FRESH_PORT)])
+        await self._burst(flows)
 
     async def look_again(self) -> None:
         """Look beside flows of which the first packet passed when they were asked slowly: a limit, maybe."""
@@ -286,9 +298,9 @@ class Rounds:
         busiest = max(Counter(flow.src for flow in flows).values(), default=0)
         if busiest * PATTERN.total > _MAX_BURST_PACKETS:
             flows = [flow for flow in flows if self._may_vary(flow)]
-        await self._pattern(flows)
+        await self.pattern(flows)
 
-    async def _pattern(self, flows: Sequence[Flow]) -> None:
+    async def pattern(self, flows: Sequence[Flow]) -> None:
         """
         Several packets from each of several source ports, in turns.
 
@@ -385,6 +397,10 @@ class Rounds:
         ]
         if inside:
             await self._muster.arm_points()
-            await self._volleys.fire([Volley(inside, OUTPUT_WATCHED, KERNEL)], most_a_second=SPOKEN_RATE)
-            await self._volleys.listen({flow.src for flow in inside}, 0)
-            await self._volleys.settle(inside, OUTPUT_WATCHED.mask)
+            await self.send_watched(inside)
+
+    async def send_watched(self, shared: Sequence[Flow]) -> None:
+        """Try the sources' OUTPUT chains while the interfaces are watched."""
+        await self._volleys.fire([Volley(shared, OUTPUT_WATCHED, KERNEL)], most_a_second=SPOKEN_RATE)
+        await self._volleys.listen({flow.src for flow in shared}, 0)
+        await self._volleys.settle(shared, OUTPUT_WATCHED.mask)

@@ -15,7 +15,7 @@ import trio
 
 from netprobe import plan, wire
 from netprobe.attempts import FIRST
-from netprobe.coordinator.crew import Crew
+from netprobe.coordinator.asking import Asked
 from netprobe.coordinator.field import Field
 from netprobe.coordinator.muster import Muster
 from netprobe.coordinator.progress import Progress
@@ -35,7 +35,7 @@ _ROUND_TRIPS: Final = 4
 class Sessions:
     """All sessions of a run."""
 
-    def __init__(self, crew: Crew, field: Field, volleys: Volleys, muster: Muster, told: Progress) -> None:
+    def __init__(self, crew: Asked, field: Field, volleys: Volleys, muster: Muster, told: Progress) -> None:
         self._crew = crew
         self._field = field
         self._volleys = volleys

@@ -6,7 +6,7 @@ from collections import defaultdict
 from typing import TypeAlias
 
 from netprobe import wire
-from netprobe.coordinator.crew import Crew
+from netprobe.coordinator.asking import Asked
 from netprobe.coordinator.field import Field
 from netprobe.coordinator.volleys import ANSWER_TIMEOUT_S
 from netprobe.model import Flow
@@ -21,10 +21,10 @@ class State:
     An entry that was there before belongs to somebody's live tunnel and is never deleted (design trap 2).
     """
 
-    def __init__(self, crew: Crew, field: Field) -> None:
+    def __init__(self, crew: Asked, field: Field) -> None:
         self._crew = crew
         self._field = field
-        self._ours: dict[str, wire.Conntrack] = {}
+        self._deletions: dict[str, wire.Conntrack] = {}
 
     async def look(self) -> None:
         """Note which entries there are before the first packet."""
@@ -34,14 +34,15 @@ class State:
                 if self._field.shares_conntrack(flow):
                     flows[name][_tuple(flow)].append(flow.number)
         requests = {name: wire.Conntrack(tuples=list(theirs)) for name, theirs in flows.items()}
+        # Which of them are the run's own, each agent knows since this look.
+        self._deletions = {
+            name: wire.Conntrack(tuples=request.tuples, delete=True) for name, request in requests.items()
+        }
         tracked = await self._crew.ask("conntrack", requests, wire.Tracked, ANSWER_TIMEOUT_S)
         for name, result in tracked.items():
             numbers = list(flows[name].values())
             before = {number for number in result.found if number < len(numbers)}
             self._field.before[name] = {flow for number in before for flow in numbers[number]}
-            if result.tracking:
-                ours = [each for number, each in enumerate(requests[name].tuples) if number not in before]
-                self._ours[name] = wire.Conntrack(tuples=ours, delete=True)
 
     async def leave(self) -> None:
         """Have every agent delete the entries that were not there before, and end."""
@@ -50,7 +51,7 @@ class State:
 
     async def forget(self) -> None:
         """Delete the entries that were not there before, so that they open no way for what follows."""
-        await self._crew.ask("conntrack", self._ours, wire.Tracked, ANSWER_TIMEOUT_S)
+        await self._crew.ask("conntrack", self._deletions, wire.Tracked, ANSWER_TIMEOUT_S)
 
 
 def _tuple(flow: Flow) -> _Tuple:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import trio
 
 from netprobe import icmp, wire
 from netprobe.attempts import SOURCE_PORTS, Attempts
-from netprobe.coordinator.crew import Crew
+from netprobe.coordinator.asking import Asked
 from netprobe.coordinator.field import KERNEL, LINK, Craft, Field
 from netprobe.model import Family, Flow, Protocol, Refusal
 from netprobe.template import AS_USUAL, Shape
@@ -50,7 +50,7 @@ class Volley(NamedTuple):
 class Volleys:
     """Fires, waits and collects; what was seen goes into the field's observations."""
 
-    def __init__(self, crew: Crew, field: Field) -> None:
+    def __init__(self, crew: Asked, field: Field) -> None:
         self._crew = crew
         self._field = field
         self.most_a_second = math.inf
@@ -68,13 +68,14 @@ class Volleys:
         volleys: Sequence[Volley],
         *,
         after_s: float = 0,
-        most_a_second: float = math.inf,
+        most_a_second: float | Mapping[str, float] = math.inf,
         timed: bool = False,
     ) -> None:
         """
         Fire volleys from all sources at once, at each one after the other; return when all have left.
 
-        `timed`: how long words about each packet take is wanted.
+        `most_a_second` goes for every source, or is given by source. `timed`: how long words about each
+        packet take is wanted.
         """
         shots: dict[str, list[wire.Volley]] = defaultdict(list)
         theirs: dict[str, list[tuple[Attempts, list[Flow]]]] = defaultdict(list)
@@ -85,12 +86,13 @@ class Volleys:
                 packets[source] += len(flows) * volley.attempts.total
                 if volley.craft is not Craft.WITHDRAWAL:
                     theirs[source].append((volley.attempts, flows))
-        seen, rate = self._field.seen, min(self.rate, most_a_second)
+        seen, rate = self._field.seen, self.rate
+        most = most_a_second if isinstance(most_a_second, Mapping) else dict.fromkeys(shots, most_a_second)
         requests = {
-            source: wire.Fire(rate=rate, after=after_s, volleys=each, timed=timed)
+            source: wire.Fire(rate=min(rate, most[source]), after=after_s, volleys=each, timed=timed)
             for source, each in shots.items()
         }
-        longest_s = max(packets.values(), default=0) / rate
+        longest_s = max((packets[name] / request.rate for name, request in requests.items()), default=0.0)
         injected = sum(volley.way == LINK for volley in volleys if volley.flows)
         timeout_s = ANSWER_TIMEOUT_S + after_s + 3 * longest_s + _NEIGHBOUR_S * injected
         fired = await self._crew.ask("fire", requests, wire.Fired, timeout_s)

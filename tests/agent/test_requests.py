@@ -90,8 +90,8 @@ def test_the_list_of_verbs_is_closed(anywhere: Agent, verb: object) -> None:
 
     assert 9_000_000 == answer["id"]
     assert (
-        "verb: expected one of facts, arm, listen, fire, connect, conntrack, counters, collect, bye"
-        == answer["error"]
+        "verb: expected one of "
+        "facts, arm, listen, fire, connect, conntrack, counters, collect, withdraw, bye" == answer["error"]
     )
 
 
@@ -139,6 +139,7 @@ REQUESTS: Final[dict[str, dict[str, Any]]] = {
     "arm": {
         "nonce": 1,
         "flows": 10,
+        "late": 0,
         "sights": [
             {
                 "kind": "probe",
@@ -233,13 +234,13 @@ def _changed(request: dict[str, Any], path: Sequence[Any], value: object) -> dic
 WRONG: Final[list[Any]] = ["no", "\ud800", "é", "10.0.0.256", -1, 1.5, 1 << 40, True, {"a": 1}, ["x"], [[[]]]]
 RIGHT: Final = {
     str: {"point", "kind"},
-    float: {"rate", "after", "within", "timeout"},
+    float: {"rate", "after", "within", "timeout", "late"},
     bool: {"arriving", "awaited", "network", "keeps_source", "delete", "timed"},
 }
 OPTIONAL: Final = {
     "peers", "ports", "connections", "sights", "taps", "base", "matches", "minus", "arriving", "network",
     "tags", "plus", "idents", "source_port", "checksums", "after", "expect", "within", "delete", "awaited",
-    "keeps_source", "timed",
+    "keeps_source", "timed", "late",
 }  # fmt: skip
 OF_FIXED_LENGTH: Final = [
     ("facts", ("ports", 0)),

@@ -1,0 +1,77 @@
+"""What Ansible needs to carry out a plan: a playbook, its role, and an inventory."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Final
+
+import yaml
+
+from netprobe.model import Host, Inventory
+
+PLAYBOOK, INVENTORY, ROLE = "playbook.yaml", "inventory.yaml", "roles/netprobe"
+
+_ROLE_FILES: Final = ("defaults/main.yaml", "tasks/main.yaml")
+_METHODS: Final = {"doas": "community.general.doas"}
+"""Ways to become root that Ansible has under another name; su has its own."""
+_FOUND: Final = ((), ("python3",))
+"""What an inventory has where it names no interpreter: Ansible finds one."""
+
+
+def texts(inventory: Inventory, names: Sequence[str], duration_s: float) -> dict[str, str]:
+    """The files, by their paths in the directory of the plan."""
+    role = files("netprobe.offline").joinpath("role")
+    return {
+        PLAYBOOK: _yaml([_play(names, duration_s)]),
+        INVENTORY: _yaml(_hosts([host for host in inventory.hosts if host.name in names])),
+        **{f"{ROLE}/{path}": role.joinpath(path).read_text(encoding="utf-8") for path in _ROLE_FILES},
+    }
+
+
+def unreachable(inventory: Inventory) -> list[str]:
+    """The hosts whose connection Ansible does not have; who has one for them adds it to the inventory."""
+    return [host.name for host in inventory.hosts if host.connection.type not in ("ssh", "local")]
+
+
+def _yaml(document: object) -> str:
+    return "---\n" + yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100)
+
+
+def _play(names: Sequence[str], duration_s: float) -> dict[str, object]:
+    return {
+        "name": "Probe all hosts at the same time",
+        "hosts": list(names),
+        "gather_facts": False,
+        "become": True,
+        "vars": {"netprobe_plan": "{{ playbook_dir }}", "netprobe_duration_s": int(duration_s) + 1},
+        "roles": ["netprobe"],
+    }
+
+
+def _hosts(hosts: Sequence[Host]) -> dict[str, object]:
+    return {"all": {"hosts": {host.name: _variables(host) for host in hosts}}}
+
+
+def _variables(host: Host) -> dict[str, object]:
+    found: dict[str, object] = {}
+    connection = host.connection
+    if connection.type == "local":
+        found["ansible_connection"] = "local"
+    elif connection.type == "ssh":
+        found = {
+            "ansible_host": connection.host or host.name,
+            "ansible_user": connection.user,
+            "ansible_port": connection.port,
+            "ansible_ssh_private_key_file": connection.identity,
+            "ansible_ssh_extra_args": shlex.join(connection.options),
+        }
+    if host.python not in _FOUND:
+        found["netprobe_python"] = list(host.python)
+        if len(host.python) == 1:
+            found["ansible_python_interpreter"] = host.python[0]
+    method = next(iter(host.become), "")
+    found["ansible_become_method"] = _METHODS.get(method, method)
+    variables = {key: value for key, value in found.items() if value}
+    return {**variables, "ansible_become": host.sudo or bool(host.become)}
