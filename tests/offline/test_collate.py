@@ -110,6 +110,7 @@ CHANGES: Final[dict[str, tuple[Callable[[Lines], object], str]]] = {
         "{path}: observations of format 2; this netprobe reads 1",
     ),
     "a step is missing": (_without(4), "garbage in {path}: there is no step 3"),
+    "the first step is missing": (_without(1), "garbage in {path}: there is no step 0"),
     "an error": (lambda lines: lines[3].update(ok=None, error="EPERM: no"), "step 2 failed: EPERM: no"),
     "late": (_late, "it was 28.5 s late: plan with a larger --margin, or a lower --rate"),
     "early": (_early, "its programme was 30.0 s ahead of its time"),
