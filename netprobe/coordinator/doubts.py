@@ -100,21 +100,20 @@ class Doubts:
 
     def conclude_unasked(self, slowly: Attempts) -> None:
         """
-        Where so little passes that there may be a limit, silence beside it says nothing, if none was asked.
+        The same for flows of which none was asked alone, but each `slowly`.
 
-        Where all that the limit lets pass got through `slowly`, whatever did not then is not limited alone.
+        Where some flows pass seldom, and pass then, there is a limit. If all of them pass then, what does not
+        is not stopped by the limit; if some do not either, they are too many for it.
         """
-        suspects: dict[_Place, bool] = {}
+        suspects: dict[_Place, set[bool]] = defaultdict(set)
         for flow in self._field.flows:
             if self._are_limited([flow]):
-                alone = bool(self._passed(flow) & slowly.mask)
                 for where in self._field.losing(flow):
-                    place = _place(flow, where)
-                    suspects[place] = suspects.get(place, True) and alone
-        for flow in self._lost(self._field.flows) if suspects else ():
-            found = suspects.get(self._place(flow))
-            if found is not None:
-                (self._field.limited if found else self._field.starving).add(flow.number)
+                    suspects[_place(flow, where)].add(bool(self._passed(flow) & slowly.mask))
+        limits = {place: passed for place, passed in suspects.items() if True in passed}
+        for flow in self._lost(self._field.flows) if limits else ():
+            if found := limits.get(self._place(flow)):
+                (self._field.starving if False in found else self._field.limited).add(flow.number)
 
     def _place(self, flow: Flow) -> _Place:
         return _place(flow, self._field.lost_at(flow))

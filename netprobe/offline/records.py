@@ -118,8 +118,8 @@ class Record:
             return f"{self.path} is cut off: its programme was killed, or the file was fetched too early"
         if self._end:
             return _one_line(self._end)
-        if missing := next((number for number in asked if number not in self.steps), None):
-            return f"garbage in {self.path}: there is no step {missing}"
+        if missing := [number for number in asked if number not in self.steps]:
+            return f"garbage in {self.path}: there is no step {missing[0]}"
         return self._clock(margin_s) or self._lateness(barriers, margin_s)
 
     def _compared(self, place: int) -> Clock:

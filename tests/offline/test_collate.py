@@ -12,9 +12,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from netprobe.attempts import SLOW
 from netprobe.cli.app import status_of
 from netprobe.model import Caveat, Run, Verdict
 from netprobe.offline import PlanError, collate
+from netprobe.plan import flows
 from tests.lab.probing import held
 from tests.offline.made_up import MARGIN_S, MONOTONIC, START, MadeUp
 
@@ -108,6 +110,7 @@ CHANGES: Final[dict[str, tuple[Callable[[Lines], object], str]]] = {
         "{path}: observations of format 2; this netprobe reads 1",
     ),
     "a step is missing": (_without(4), "garbage in {path}: there is no step 3"),
+    "the first step is missing": (_without(1), "garbage in {path}: there is no step 0"),
     "an error": (lambda lines: lines[3].update(ok=None, error="EPERM: no"), "step 2 failed: EPERM: no"),
     "late": (_late, "it was 28.5 s late: plan with a larger --margin, or a lower --rate"),
     "early": (_early, "its programme was 30.0 s ahead of its time"),
@@ -203,6 +206,45 @@ def test_an_entry_that_was_there_before_is_a_caveat(made_up: MadeUp) -> None:
     }
 
     assert {"conntrack of n2 had an entry for these two addresses before the run"} == details
+
+
+@pytest.mark.parametrize(
+    ("others", "verdict", "detail"),
+    [
+        ([1, 1 | 1 << SLOW.first], Verdict.UNTESTED, "something limits the rate of packets"),
+        (
+            [1 | 1 << SLOW.first] * 2,
+            Verdict.FILTERED,
+            "a limit on the rate of packets may be all that stops it",
+        ),
+        ([1, 1], Verdict.FILTERED, ""),
+    ],
+    ids=["some pass slowly", "all pass slowly", "none passes slowly"],
+)
+def test_beside_a_limit_silence_is_not_a_firewall(
+    made_up: MadeUp, others: list[int], verdict: Verdict, detail: str
+) -> None:
+    """Of two flows little passes, of a third nothing, all at the same place."""
+    wanted = {("ipip", "n1"): 0, ("vxlan", "n1"): others[0], ("vxlan", "n3"): others[1]}
+    passing = {
+        flow.number: wanted[flow.probe, flow.src]
+        for flow in flows(made_up.plan.inventory)
+        if flow.dst == "n2" and (flow.probe, flow.src) in wanted
+    }
+    for line in _of(made_up, "n2", "collect"):
+        for point, _kind, masks in line["ok"]["sightings"]:
+            if point == "socket":
+                masks[:] = [[number, mask & passing.get(number, ~0)] for number, mask in masks]
+    made_up.write("n2")
+    (cell,) = (
+        cell
+        for cell in collate([made_up.directory]).run.cells
+        if (cell.flow.probe, cell.flow.src, cell.flow.dst) == ("ipip", "n1", "n2")
+    )
+
+    assert verdict is cell.judgement.verdict
+    assert detail in cell.judgement.detail
+    assert bool(detail) == ("limit" in cell.judgement.detail)
 
 
 def _collects(lines: Lines) -> list[int]:
