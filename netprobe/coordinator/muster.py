@@ -28,7 +28,7 @@ _REPEATED_AFTER_S, _READ_LATE_S = 1.0, 0.1
 """
 When Linux repeats a SYN-ACK (TCP_TIMEOUT_INIT, RFC 6298 §2), and how late that may be known.
 
-A run takes its SYNs back before that, but a plan does not know whose answer is missing.
+A run takes its SYNs back before that, unless it is slow; a plan does not know whose answer is missing.
 """
 
 _Socket: TypeAlias = tuple[int, str, int]
@@ -45,6 +45,7 @@ class Muster:
         self.ahead_s: dict[str, float] = {}
         """By how much the clock of each host is ahead."""
         self.watching = False
+        self._is_slow = False
         self._taught = 0
 
     async def facts(self) -> None:
@@ -140,6 +141,11 @@ class Muster:
         leaving = [sight for sight in self._sights() if sight.kind is not Kind.RESET]
         await self._arm(self._present(), self._packet_taps(leaving, self._sights()))
 
+    async def beware_of_repeats(self) -> None:
+        """Count no answers from now on that may be repeated ones: volleys last longer than these take."""
+        self._is_slow = True
+        await self._arm(self._present(), [])
+
     def _present(self) -> list[str]:
         """The hosts that have something to watch for; one that may not open taps has not."""
         return [name for name in self._crew.names if self._field.takes_part(name)]
@@ -193,7 +199,7 @@ class Muster:
             sights=field.sights,
             taps=taps,
             templates=field.templates.all,
-            late=self._late_s() if field.is_planned else 0,
+            late=self._late_s() if field.is_planned or self._is_slow else 0,
         )
         self._taught = len(request.templates)
         await self._crew.ask("arm", dict.fromkeys(names, request), wire.Armed, ANSWER_TIMEOUT_S)

@@ -164,7 +164,7 @@ class Rounds:
         self._told.phase("confirming", len(missing))
         await self._muster.arm_points()
         if self._is_crowded(flows):
-            self._calm(missing, FIRST.mask)
+            await self._calm(missing, FIRST.mask)
         await self.burst_watched(missing)
         await self._burst_calmly(flows, missing)
         lossy = [flow for flow in missing if self._loses_some(flow)]
@@ -198,7 +198,7 @@ class Rounds:
                 partly.update(ends)
         return any(n >= max(_CROWD, _CROWD_SHARE * tested[end]) for end, n in partly.items())
 
-    def _calm(self, flows: Sequence[Flow], attempts: int) -> None:
+    async def _calm(self, flows: Sequence[Flow], attempts: int) -> None:
         """Send no faster, from now on, than a slow link carries; these flows get a burst, which counts."""
         self._field.distrust_missed(flows, attempts)
         busiest = max(Counter(flow.src for flow in flows).values())
@@ -208,6 +208,7 @@ class Rounds:
             "many flows lose some packets and not all: a link may be too slow for the run's pace; "
             f"going on with {rate:.0f} packets a second from any host"
         )
+        await self._muster.beware_of_repeats()
 
     async def _burst_calmly(self, flows: Sequence[Flow], missing: Sequence[Flow]) -> None:
         """Another burst, slower, where only the first one shows that the run itself may be too fast."""
@@ -215,7 +216,7 @@ class Rounds:
         first = self._burst_of(busiest)
         rest = Attempts(first.first + first.total, min(first.total, BURST.total - first.total))
         if rest.total and self._is_crowded(flows):
-            self._calm(missing, FIRST.mask | BURST.mask)
+            await self._calm(missing, FIRST.mask | BURST.mask)
             await self._volley(missing, rest)
 
     async def burst_watched(self, flows: Sequence[Flow]) -> None:

@@ -13,7 +13,7 @@ from netprobe import coordinator
 from netprobe.lab import Lab, describe
 from netprobe.model import Family, Role, Verdict
 from netprobe.plan import Settings
-from tests.lab.probing import probe
+from tests.lab.probing import asked, probe
 
 RATE: Final = 20.0
 MANY_PORTS: Final = """
@@ -90,9 +90,18 @@ def test_a_way_that_loses_packets_at_any_rate_is_degraded_however_many_flows_it_
     Slowness is no excuse: also what is sent calmly gets lost there.
     """
     lossy = "{on: n1, nft: numgen random mod 10 < 4 drop}"
-    text = f"name: a lossy host\nfamilies: [ipv4]\nhosts: [n1, n2, n3, n4, n5]\nfaults: [{lossy}]"
+    answers = '{on: n2, nft: "tcp flags syn,ack / syn,ack numgen random mod 10 < 4 drop"}'
+    text = f"name: lossy\nfamilies: [ipv4]\nhosts: [n1, n2, n3, n4, n5]\nfaults: [{lossy}, {answers}]"
+    notes = Notes()
     with Lab(describe(text)) as lab:
-        run = probe(lab, "bgp", "vxlan", "flannel")
-    verdicts = {cell.judgement.verdict for cell in run.cells if cell.flow.dst == "n1"}
+        inventory = asked(lab, "bgp", "vxlan", "flannel")
+        run = trio.run(coordinator.run, inventory, Settings(), notes)
+    lost = {cell.judgement.verdict for cell in run.cells if cell.flow.dst == "n1"}
+    unanswered = {
+        cell.judgement.verdict for cell in run.cells if (cell.flow.src, cell.flow.probe) == ("n2", "bgp")
+    }
 
-    assert {Verdict.DEGRADED} == verdicts
+    assert {Verdict.DEGRADED} == lost
+    # A SYN-ACK that is repeated a second later does not stand for the one that was lost.
+    assert {Verdict.DEGRADED} == unanswered
+    assert any("a link may be too slow for the run's pace" in note for note in notes.told)
