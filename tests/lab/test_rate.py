@@ -102,6 +102,5 @@ def test_a_way_that_loses_packets_at_any_rate_is_degraded_however_many_flows_it_
     }
 
     assert {Verdict.DEGRADED} == lost
-    # A SYN-ACK that is repeated a second later does not stand for the one that was lost.
     assert {Verdict.DEGRADED} == unanswered
     assert any("a link may be too slow for the run's pace" in note for note in notes.told)
