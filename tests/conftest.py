@@ -26,6 +26,9 @@ from typing import Any, Final
 import hypothesis
 import pytest
 
+# Helpers that assert, and that tests of several directories import.
+pytest.register_assert_rewrite("tests.transports.conformance", "tests.ssh.site")
+
 # One machine runs many sessions at once: how long an example takes says nothing.
 hypothesis.settings.register_profile("netprobe", deadline=None)
 hypothesis.settings.load_profile("netprobe")

@@ -20,7 +20,7 @@ from netprobe.offline.records import Record, RecordError
 from netprobe.offline.scribe import Scribe
 
 _FAR_S: Final = 1.0
-"""A clock that is so far from another one deserves a word."""
+"""A clock that is certainly so far from another one deserves a word."""
 
 _T = TypeVar("_T")
 
@@ -43,7 +43,11 @@ def collate(directories: Sequence[Path]) -> Collated:
     found = _find(plan, directories)
     reader = Reader(plan.names, plan.margin_s, found)
     run = trio.run(_read, plan, reader, found.start)
-    far = {name: each.ahead_s for name, each in reader.records.items() if abs(each.ahead_s) > _FAR_S}
+    far = {
+        name: each.ahead_s
+        for name, each in reader.records.items()
+        if abs(each.ahead_s) > _FAR_S + each.uncertainty_s
+    }
     return Collated(run, far)
 
 

@@ -131,6 +131,11 @@ class Record:
         """By how much the host's wall clock is ahead."""
         return self._compared(1).ahead_s
 
+    @property
+    def uncertainty_s(self) -> float:
+        """By how much that may be wrong."""
+        return self._compared(1).uncertainty_s
+
     def _clock(self, margin_s: float) -> str:
         """Why the programme cannot have known what time it is."""
         header, allowed_s = self.header, margin_s / 2

@@ -270,7 +270,7 @@ def test_nothing_more_is_sent_to_a_host_that_is_lost(
 
 @pytest.mark.parametrize(
     ("line", "answer"),
-    [(3, "kernel: oops"), (8, '{"id":6,"ok":[]}'), (9, "\\xff\\xfe"), (11, "[" * 5000)],
+    [(5, "kernel: oops"), (10, '{"id":6,"ok":[]}'), (11, "\\xff\\xfe"), (13, "[" * 5000)],
 )
 def test_an_agent_talks_garbage(lab: Lab, line: int, answer: str) -> None:
     """In the place of one of its answers; its connection is of no use any more."""

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from tests.ssh.site import Site
 
 # Before anybody imports it; the modules that it imports have their own conftest.
-pytest.register_assert_rewrite("tests.ssh.site")
 
 
 @pytest.fixture(scope="module")
