@@ -72,6 +72,8 @@ def _play(names: Sequence[str], duration_s: float) -> dict[str, object]:
         "name": "Probe all hosts at the same time",
         "hosts": list(names),
         "gather_facts": False,
+        # All are to agree on one start, whatever strategy the user has chosen for other plays.
+        "strategy": "linear",
         "become": True,
         "vars": {"netprobe_plan": "{{ playbook_dir }}", "netprobe_duration_s": int(duration_s) + 1},
         "roles": ["netprobe"],
@@ -93,7 +95,8 @@ def _variables(host: Host) -> dict[str, object]:
             "ansible_user": connection.user,
             "ansible_port": connection.port,
             "ansible_ssh_private_key_file": connection.identity,
-            "ansible_ssh_extra_args": shlex.join(connection.options),
+            # Not those for ssh alone: a jump host is one for sftp as well.
+            "ansible_ssh_common_args": shlex.join(connection.options),
         }
     if host.python not in _FOUND:
         found["netprobe_python"] = list(host.python)

@@ -57,6 +57,7 @@ def test_a_plan_is_all_that_ansible_needs(
     assert {"a.py", "b.py", "c.py"} == {path.name for path in (directory / "programmes").iterdir()}
     (play,) = yaml.safe_load((directory / "playbook.yaml").read_text())
     assert ["a", "b", "c"] == play["hosts"]
+    assert "linear" == play["strategy"]
     assert {"netprobe"} == set(play["roles"])
     for part in ("tasks", "defaults"):
         assert yaml.safe_load((directory / "roles" / "netprobe" / part / "main.yaml").read_text())
@@ -72,7 +73,7 @@ def test_the_inventory_is_that_of_the_hosts(hosts: Path, directory: Path) -> Non
         "ansible_user": "ops",
         "ansible_port": 2222,
         "ansible_ssh_private_key_file": "/keys/a",
-        "ansible_ssh_extra_args": "-o 'ProxyJump gate'",
+        "ansible_ssh_common_args": "-o 'ProxyJump gate'",
         "ansible_python_interpreter": "/opt/python3",
         "netprobe_python": ["/opt/python3"],
         "ansible_become": True,
