@@ -263,7 +263,7 @@ class Session:
             shown = self._access.conceal(line)[: 4 * failures.LINE_CHARACTERS]
             if text := one_line(shown.decode("utf-8", "replace")):
                 self._stderr.append(text)
-                if added := failures.added_key(text):
+                if self.host.connection.type == "ssh" and (added := failures.added_key(text)):
                     self.notes.append(added)
 
     async def _tell_password(self) -> None:

@@ -166,33 +166,52 @@ def test_how_to_log_in_reaches_the_coordinator_and_the_password_nobody_else(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """
-    It is asked for once, from stdin where there is no terminal; no output and no representation has it.
+    It is asked for once, from stdin where there is no terminal, byte by byte; no output and no representation
+    has it.
     """
-    monkeypatch.setattr(sys, "stdin", io.StringIO("open sesame\n"))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"open s\xe9same\n")))
     options = ["--forks", "7", "--accept-new-host-keys", "--ask-sudo-password"]
 
     assert 0 == app.status_of(["run", str(hosts), *options, "--format", "json", "-v"])
     assert fake.access is not None
     assert (7, True) == (fake.access.forks, fake.access.accept_new_host_keys)
     assert fake.access.sudo_password is not None
-    assert b"open sesame" == fake.access.sudo_password.encode()
+    assert b"open s\xe9same" == fake.access.sudo_password.encode()
     captured = capsys.readouterr()
-    assert "sesame" not in captured.out + captured.err + repr(fake.access)
+    assert "same" not in captured.out + captured.err + repr(fake.access)
 
 
+@pytest.mark.parametrize("stdin", [io.TextIOWrapper(io.BytesIO()), None])
 def test_a_password_that_cannot_be_read_is_told_before_anything_is_sent(
+    fake: FakeCoordinator,
+    hosts: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    stdin: io.TextIOWrapper | None,
+) -> None:
+    """
+    A stdin that ends, or is closed.
+    """
+    monkeypatch.setattr(sys, "stdin", stdin)
+
+    assert 2 == app.status_of(["run", str(hosts), "--ask-sudo-password"])
+    assert "no sudo password on stdin: " in capsys.readouterr().err
+    assert [] == fake.asked
+
+
+def test_a_stdin_that_has_the_inventory_has_no_password(
     fake: FakeCoordinator,
     hosts: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """
-    A stdin that ends, or that has the inventory.
+    Unless there is a terminal, one of the two must come from elsewhere.
     """
-    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(hosts.read_bytes())))
 
-    assert 2 == app.status_of(["run", str(hosts), "--ask-sudo-password"])
-    assert "no sudo password on stdin: " in capsys.readouterr().err
+    assert 2 == app.status_of(["run", "-", "--ask-sudo-password"])
+    assert "give INVENTORY as a file" in capsys.readouterr().err
     assert [] == fake.asked
 
 
@@ -223,6 +242,8 @@ def test_the_help_loads_nothing_that_takes_time() -> None:
     ("arguments", "hint"),
     [
         (["runn"], "Try 'netprobe --help'."),
+        (["inventory"], "Try 'netprobe inventory --help'."),
+        (["inventory", "import"], "Try 'netprobe inventory import --help'."),
         (["run"], "Try 'netprobe run --help'."),
         (["run", "x.yaml", "--fromat", "csv"], "Try 'netprobe run --help'."),
         (["run", "x.yaml", "--depth", "deep"], "Try 'netprobe run --help'."),
@@ -243,6 +264,7 @@ def test_a_wrong_command_is_a_line_and_a_hint(
     out, err = capsys.readouterr()
     assert "" == out
     assert "netprobe: error: " == err[:17]
+    assert "Usage:" not in err
     assert hint == err.splitlines()[-1]
 
 

@@ -139,6 +139,18 @@ async def test_the_first_reason_stands(then: str) -> None:
         assert "the agent talks garbage: not an agent's answer: 'garbage'" == await why(asked)
 
 
+async def test_what_ssh_has_done_is_not_for_others_to_say() -> None:
+    """A host that is reached without ssh has had no key added, whatever it says."""
+    said = "Warning: Permanently added 'h' (ED25519) to the list of known hosts."
+    async with opened(
+        f"print({said!r}, file=sys.stderr, flush=True); answer(hear()); {UNTIL_THE_END}"
+    ) as asked:
+        assert 1 == await ask(asked, 1)
+
+    assert said in asked._stderr
+    assert [] == asked.notes
+
+
 async def test_an_error_answer_loses_nobody() -> None:
     """It is about one request, and raised there."""
     refusal = '{"id":1,"error":"EPERM: no"}'

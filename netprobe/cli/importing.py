@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from netprobe.model import Role
 
 
-@click.group("import")
+@click.group("import", no_args_is_help=False)
 def import_() -> None:
     """
     Make an inventory out of what another program knows of the hosts.

@@ -21,7 +21,7 @@ EXAMPLE: Final = Path(__file__).parents[1] / "inventory" / "example.yaml"
 """What `netprobe inventory init` writes; a `#` without a blank behind it is before a key that is left out."""
 
 
-@click.group()
+@click.group(no_args_is_help=False)  # the help is no error message
 def inventory() -> None:
     """Make an inventory, or look at one, without probing anything."""
 

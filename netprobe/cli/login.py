@@ -83,9 +83,10 @@ def _password(*, stdin_is_taken: bool) -> Secret:
 
     if sys.stdin is not None and sys.stdin.isatty():
         return Secret(click.prompt("sudo password", hide_input=True, err=True))
-    if stdin_is_taken or sys.stdin is None:
+    if stdin_is_taken:
         raise Refused("the sudo password is read from stdin, where no terminal is: give INVENTORY as a file")
-    line = sys.stdin.readline()
-    if not line.strip("\n"):
+    # As bytes: what is no text of the locale may be a password all the same.
+    line = b"" if sys.stdin is None else sys.stdin.buffer.readline().rstrip(b"\n")
+    if not line:
         raise Refused("no sudo password on stdin: expected it as the first line, or a terminal to ask at")
-    return Secret(line.rstrip("\n"))
+    return Secret(line.decode(errors="surrogateescape"))

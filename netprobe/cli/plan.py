@@ -30,7 +30,8 @@ Exit status: 0 the plan is written, 2 it is not."""
     type=click.Path(path_type=Path),
     required=True,
     metavar="DIR",
-    help="Where the plan goes: a directory that is new, or empty, or has an earlier plan.",
+    help="Where the plan goes: a directory that is new, or empty, or has an earlier plan; that one and what "
+    "was observed by it are replaced.",
 )
 @click.option(
     "--margin",
@@ -76,6 +77,8 @@ def plan(
         raise Refused(str(error)) from None
     if names := ansible.unreachable(narrowed):
         _say(f"add the connection of {', '.join(names)} to {directory / ansible.INVENTORY}")
+    if names := ansible.powerless(narrowed):
+        _say(f"add the ansible_become_method of {', '.join(names)} to {directory / ansible.INVENTORY}")
     _say(f"{len(written.plan.names):,} programmes, which take {written.plan.duration_s:,.0f} s; next:")
     click.echo(f"ansible-playbook -i {directory / ansible.INVENTORY} {directory / ansible.PLAYBOOK}")
     click.echo(f"netprobe collate {directory}")

@@ -105,9 +105,7 @@ def read(
         if name not in names:
             raise InventoryError(f"{source}: no node {shown(name)}; {suggestion(name, names)}")
     left_out = [name for name, own in roles.items() if not own]
-    windows = [
-        node.metadata.name for node in nodes if node.metadata.labels.get("kubernetes.io/os") == "windows"
-    ]
+    windows = [node.metadata.name for node in nodes if node.metadata.labels.get(_OS_LABEL) == "windows"]
     problems: list[str] = []
     found = []
     for node in nodes:

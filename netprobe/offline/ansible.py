@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
+from pathlib import PurePosixPath
 from typing import Final
 
 import yaml
@@ -14,8 +16,13 @@ from netprobe.model import Host, Inventory
 PLAYBOOK, INVENTORY, ROLE = "playbook.yaml", "inventory.yaml", "roles/netprobe"
 
 _ROLE_FILES: Final = ("defaults/main.yaml", "tasks/main.yaml")
-_METHODS: Final = {"doas": "community.general.doas"}
-"""Ways to become root that Ansible has under another name; su has its own."""
+_OF_THE_COMMUNITY: Final = ("doas", "dzdo", "ksu", "pbrun", "pfexec", "pmrun", "sesu")
+_METHODS: Final[Mapping[str, str]] = {
+    **{name: name for name in ("sudo", "su")},
+    **{name: f"community.general.{name}" for name in _OF_THE_COMMUNITY},
+}
+"""Ansible's names of the commands that make root; those of the community come with another package."""
+_TEMPLATE: Final = re.compile(r"\{[{%#]")
 _FOUND: Final = ((), ("python3",))
 """What an inventory has where it names no interpreter: Ansible finds one."""
 
@@ -25,7 +32,7 @@ def texts(inventory: Inventory, names: Sequence[str], duration_s: float) -> dict
     role = files("netprobe.offline").joinpath("role")
     return {
         PLAYBOOK: _yaml([_play(names, duration_s)]),
-        INVENTORY: _yaml(_hosts([host for host in inventory.hosts if host.name in names])),
+        INVENTORY: _yaml(_hosts([host for host in inventory.hosts if host.name in names]), _Dumper),
         **{f"{ROLE}/{path}": role.joinpath(path).read_text(encoding="utf-8") for path in _ROLE_FILES},
     }
 
@@ -35,8 +42,29 @@ def unreachable(inventory: Inventory) -> list[str]:
     return [host.name for host in inventory.hosts if host.connection.type not in ("ssh", "local")]
 
 
-def _yaml(document: object) -> str:
-    return "---\n" + yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100)
+def powerless(inventory: Inventory) -> list[str]:
+    """The hosts that become root by a command which Ansible does not have."""
+    return [host.name for host in inventory.hosts if host.become and not _method(host)]
+
+
+def _method(host: Host) -> str:
+    return _METHODS.get(PurePosixPath(next(iter(host.become), "")).name, "")
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes texts of the inventory so that Ansible takes none for a template."""
+
+
+def _as_it_is(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    tag = "!unsafe" if _TEMPLATE.search(text) else "tag:yaml.org,2002:str"
+    return dumper.represent_scalar(tag, text, style="'" if tag == "!unsafe" else None)
+
+
+_Dumper.add_representer(str, _as_it_is)
+
+
+def _yaml(document: object, dumper: type[yaml.SafeDumper] = yaml.SafeDumper) -> str:
+    return "---\n" + yaml.dump(document, Dumper=dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
 def _play(names: Sequence[str], duration_s: float) -> dict[str, object]:
@@ -44,6 +72,8 @@ def _play(names: Sequence[str], duration_s: float) -> dict[str, object]:
         "name": "Probe all hosts at the same time",
         "hosts": list(names),
         "gather_facts": False,
+        # All are to agree on one start, whatever strategy the user has chosen for other plays.
+        "strategy": "linear",
         "become": True,
         "vars": {"netprobe_plan": "{{ playbook_dir }}", "netprobe_duration_s": int(duration_s) + 1},
         "roles": ["netprobe"],
@@ -65,13 +95,13 @@ def _variables(host: Host) -> dict[str, object]:
             "ansible_user": connection.user,
             "ansible_port": connection.port,
             "ansible_ssh_private_key_file": connection.identity,
-            "ansible_ssh_extra_args": shlex.join(connection.options),
+            # Not those for ssh alone: a jump host is one for sftp as well.
+            "ansible_ssh_common_args": shlex.join(connection.options),
         }
     if host.python not in _FOUND:
         found["netprobe_python"] = list(host.python)
         if len(host.python) == 1:
             found["ansible_python_interpreter"] = host.python[0]
-    method = next(iter(host.become), "")
-    found["ansible_become_method"] = _METHODS.get(method, method)
+    found["ansible_become_method"] = _method(host)
     variables = {key: value for key, value in found.items() if value}
     return {**variables, "ansible_become": host.sudo or bool(host.become)}

@@ -88,7 +88,10 @@ def _find(plan: Plan, directories: Sequence[Path]) -> _Found:
         if not candidates[name]:
             reasons.setdefault(name, f"no observations: there is no {paths[0]}")
     starts = Counter(start for records in candidates.values() for start in {each.start for each in records})
-    start = max(starts, key=lambda each: (starts[each], each), default=0.0)
+    if not starts:
+        name, why = next(iter(reasons.items()))
+        raise PlanError(f"no host has observations that can be read; of {name}: {why}")
+    start = max(starts, key=lambda each: (starts[each], each))
     records = {name: each for name, theirs in candidates.items() for each in theirs if each.start == start}
     for name, theirs in candidates.items():
         if theirs and name not in records:

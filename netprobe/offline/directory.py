@@ -130,8 +130,9 @@ class Written:
         """Write it into a directory, in the place of an earlier plan; `PlanError` where that cannot be."""
         check_directory(directory)
         try:
-            directory.mkdir(parents=True, exist_ok=True)
-            for part in (PROGRAMMES, OBSERVATIONS, "roles"):
+            # Whoever can read it can make packets that count, and sees how hosts are reached.
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for part in (PROGRAMMES, OBSERVATIONS, ansible.ROLE):
                 shutil.rmtree(directory / part, ignore_errors=True)
             files = ansible.texts(inventory, self._scribe.names, self.plan.duration_s)
             files |= {f"{PROGRAMMES}/{name}.py": text for name, text in self.programmes().items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -145,6 +146,18 @@ def test_what_cannot_be_trusted_is_untested_and_the_reason_is_said(made_up: Made
 
     assert {"n2": reason.format(path=made_up.path("n2"))} == _untested(run)
     assert [reason.format(path=made_up.path("n2"))] == [each.error for each in run.hosts if each.error]
+
+
+def test_without_any_observations_there_is_no_run(made_up: MadeUp) -> None:
+    """Nobody knows when it began, and a report would be about nothing; the first host says why."""
+    for name in made_up.lines:
+        made_up.path(name).unlink()
+    absent = (
+        f"no host has observations that can be read; of n1: no observations: there is no {made_up.path('n1')}"
+    )
+
+    with pytest.raises(PlanError, match=re.escape(absent)):
+        collate([made_up.directory])
 
 
 def test_a_host_without_observations_is_untested(made_up: MadeUp) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Final
 
@@ -54,6 +57,7 @@ def test_a_plan_is_all_that_ansible_needs(
     assert {"a.py", "b.py", "c.py"} == {path.name for path in (directory / "programmes").iterdir()}
     (play,) = yaml.safe_load((directory / "playbook.yaml").read_text())
     assert ["a", "b", "c"] == play["hosts"]
+    assert "linear" == play["strategy"]
     assert {"netprobe"} == set(play["roles"])
     for part in ("tasks", "defaults"):
         assert yaml.safe_load((directory / "roles" / "netprobe" / part / "main.yaml").read_text())
@@ -69,13 +73,49 @@ def test_the_inventory_is_that_of_the_hosts(hosts: Path, directory: Path) -> Non
         "ansible_user": "ops",
         "ansible_port": 2222,
         "ansible_ssh_private_key_file": "/keys/a",
-        "ansible_ssh_extra_args": "-o 'ProxyJump gate'",
+        "ansible_ssh_common_args": "-o 'ProxyJump gate'",
         "ansible_python_interpreter": "/opt/python3",
         "netprobe_python": ["/opt/python3"],
         "ansible_become": True,
     } == written["a"]
     assert {"ansible_connection": "local", "ansible_become": False} == written["b"]
     assert {"netprobe_python": ["run", "python3"], "ansible_become": False} == written["c"]
+
+
+ODD: Final = """
+hosts:
+  - {name: a, addresses: [10.0.0.1], become: [/usr/bin/doas, -n], connection: {user: "{{6*7}}"}}
+  - {name: b, addresses: [10.0.0.2], become: [pkexec], python: [run, --as, "{% raw %}", python3]}
+"""
+
+
+@pytest.mark.skipif(not shutil.which("ansible-inventory"), reason="no ansible-inventory")
+def test_what_looks_like_a_template_is_none_to_ansible(
+    hosts: Path, directory: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Texts reach Ansible as they are; a command that makes root does so under Ansible's name for it."""
+    hosts.write_text(ODD)
+    assert 0 == status_of(["plan", str(hosts), "-o", str(directory), "--probe", "bgp"])
+    assert f"add the ansible_become_method of b to {directory}/inventory.yaml" in capfd.readouterr().err
+    argv = ["ansible-inventory", "-i", str(directory / "inventory.yaml"), "--list"]
+    done = subprocess.run(argv, capture_output=True, check=True, timeout=60)
+    variables = json.loads(done.stdout)["_meta"]["hostvars"]
+
+    assert {"__ansible_unsafe": "{{6*7}}"} == variables["a"]["ansible_user"]
+    assert "community.general.doas" == variables["a"]["ansible_become_method"]
+    assert ["run", "--as", {"__ansible_unsafe": "{% raw %}"}, "python3"] == variables["b"]["netprobe_python"]
+    assert "ansible_become_method" not in variables["b"]
+
+
+def test_a_plan_is_its_makers_alone(hosts: Path, directory: Path) -> None:
+    """It has the key of its packets; of a directory that was there nothing but the plan is replaced."""
+    assert 0 == status_of(["plan", str(hosts), "-o", str(directory), "--probe", "bgp"])
+    own = directory / "roles" / "own"
+    own.mkdir()
+    assert 0 == status_of(["plan", str(hosts), "-o", str(directory), "--probe", "bgp"])
+
+    assert 0o700 == directory.stat().st_mode & 0o777
+    assert own.is_dir()
 
 
 def test_a_plan_has_no_secrets(hosts: Path, directory: Path) -> None:
