@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from importlib.resources import files
+from pathlib import Path
 from typing import Final
 
 import yaml
@@ -28,6 +29,11 @@ def texts(inventory: Inventory, names: Sequence[str], duration_s: float) -> dict
         INVENTORY: _yaml(_hosts([host for host in inventory.hosts if host.name in names])),
         **{f"{ROLE}/{path}": role.joinpath(path).read_text(encoding="utf-8") for path in _ROLE_FILES},
     }
+
+
+def command(directory: Path) -> str:
+    """What to type to carry out the plan in a directory."""
+    return shlex.join(["ansible-playbook", "-i", str(directory / INVENTORY), str(directory / PLAYBOOK)])
 
 
 def unreachable(inventory: Inventory) -> list[str]:
