@@ -17,6 +17,9 @@ PLAYBOOK, INVENTORY, ROLE = "playbook.yaml", "inventory.yaml", "roles/netprobe"
 _ROLE_FILES: Final = ("defaults/main.yaml", "tasks/main.yaml")
 _METHODS: Final = {"doas": "community.general.doas"}
 """Ways to become root that Ansible has under another name; su has its own."""
+GROUPS: Final = ("all", "ungrouped")
+"""What Ansible has in each inventory: no host can be called so beside them."""
+
 _FOUND: Final = ((), ("python3",))
 """What an inventory has where it names no interpreter: Ansible finds one."""
 

@@ -40,7 +40,7 @@ def _install(text: str, path: str) -> str:
 
 
 async def test_an_interpreter_is_found(site: Site) -> None:
-    """Where RHEL 8 has its own, behind one that is broken or too old, and in a wrapper that has a word to say."""
+    """Where RHEL 8 has its own, behind one that is broken or too old, in a wrapper that prints something."""
     broken = "#!/bin/sh\nkill -SEGV $$\n"
     prints = '#!/bin/sh\necho The environment is loaded\nexec /usr/bin/python3 "$@"\n'
     libexec = "mkdir /run/libexec; cp -a /usr/libexec/. /run/libexec; mount --bind /run/libexec /usr/libexec;"
