@@ -69,6 +69,8 @@ _FIND: Final = (
     f"for python in {shlex.join(CANDIDATES)}; do "
     f'found=$({{ "$python" -E -S -c {shlex.quote(_VERSION)}; }} 2>/dev/null); '
     "status=$?; "
+    # A wrapper may have printed something before.
+    'found=${found##*"$n"}; '
     "[ $status = 0 ] && break; "
     'tried="$tried $python=$status:${found%% *}"; python=; '
     "done; "

@@ -315,6 +315,9 @@ class Taps:
         if sight.kind == "probe":
             self._came[tag] = tap.read_until, now
             return False
+        if sight.kind == "reset" and tag not in self._came:
+            # Its probe came before answers could be late, and the one that it resets may be a repeated one.
+            return True
         earliest, latest = self._came.get(tag, (now, now))
         latest = self._seen.sent.get(tag, latest)
         return (tap.read_until - latest if sight.answers else now - earliest) >= self._late_s

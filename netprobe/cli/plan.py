@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +81,8 @@ def plan(
     if names := ansible.powerless(narrowed):
         _say(f"add the ansible_become_method of {', '.join(names)} to {directory / ansible.INVENTORY}")
     _say(f"{len(written.plan.names):,} programmes, which take {written.plan.duration_s:,.0f} s; next:")
-    click.echo(f"ansible-playbook -i {directory / ansible.INVENTORY} {directory / ansible.PLAYBOOK}")
-    click.echo(f"netprobe collate {directory}")
+    click.echo(ansible.command(directory))
+    click.echo(shlex.join(["netprobe", "collate", str(directory)]))
 
 
 @click.command(

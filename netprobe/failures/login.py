@@ -115,6 +115,11 @@ LOGIN: Final = (
         "let it return at once where the shell is not interactive",
     ),
     Rule(
+        # sshd's process for the session has ended: no command does that, whatever runs in the place of ours.
+        r"^(?P<what>client_loop: .+|Connection to \S+ closed by remote host.*|Timeout, server \S+ not .+)",
+        "the connection to {where} dropped while we logged in: {what}",
+    ),
+    Rule(
         r"^debug1: (?:Entering interactive session|mux_client_request_session: master session id)",
         "logged in at {where} as {user}, but our command did not run: {forced}{instead}",
     ),

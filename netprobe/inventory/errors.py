@@ -28,8 +28,13 @@ class InventoryError(Exception):
     """
 
     def __init__(self, *lines: str) -> None:
-        super().__init__("\n".join(lines))
-        self.lines = lines
+        self.lines = tuple(map(_one_line, lines))
+        super().__init__("\n".join(self.lines))
+
+
+def _one_line(text: str) -> str:
+    """A text with escapes for what does not print: the names in it come from elsewhere."""
+    return "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in text)
 
 
 def shown(text: str) -> str:

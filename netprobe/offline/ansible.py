@@ -6,7 +6,7 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 import yaml
@@ -23,6 +23,9 @@ _METHODS: Final[Mapping[str, str]] = {
 }
 """Ansible's names of the commands that make root; those of the community come with another package."""
 _TEMPLATE: Final = re.compile(r"\{[{%#]")
+GROUPS: Final = ("all", "ungrouped")
+"""What Ansible has in each inventory: no host can be called so beside them."""
+
 _FOUND: Final = ((), ("python3",))
 """What an inventory has where it names no interpreter: Ansible finds one."""
 
@@ -35,6 +38,11 @@ def texts(inventory: Inventory, names: Sequence[str], duration_s: float) -> dict
         INVENTORY: _yaml(_hosts([host for host in inventory.hosts if host.name in names]), _Dumper),
         **{f"{ROLE}/{path}": role.joinpath(path).read_text(encoding="utf-8") for path in _ROLE_FILES},
     }
+
+
+def command(directory: Path) -> str:
+    """What to type to carry out the plan in a directory."""
+    return shlex.join(["ansible-playbook", "-i", str(directory / INVENTORY), str(directory / PLAYBOOK)])
 
 
 def unreachable(inventory: Inventory) -> list[str]:

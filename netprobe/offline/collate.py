@@ -13,7 +13,7 @@ import trio
 from netprobe.coordinator.cells import cells
 from netprobe.coordinator.record import record
 from netprobe.model import Run
-from netprobe.offline.ansible import INVENTORY, PLAYBOOK
+from netprobe.offline.ansible import command
 from netprobe.offline.course import Course
 from netprobe.offline.directory import OBSERVATIONS, PLAN, Plan, PlanError, load
 from netprobe.offline.records import Record, RecordError
@@ -71,8 +71,7 @@ def _find(plan: Plan, directories: Sequence[Path]) -> _Found:
     """The observations of each host: of one run of the plan, that of which there are most."""
     if not any((directory / OBSERVATIONS).is_dir() for directory in directories):
         raise PlanError(
-            f"{directories[0]} has no {OBSERVATIONS} yet: run its playbook first, "
-            f"ansible-playbook -i {directories[0] / INVENTORY} {directories[0] / PLAYBOOK}"
+            f"{directories[0]} has no {OBSERVATIONS} yet: run its playbook first, {command(directories[0])}"
         )
     candidates: dict[str, list[Record]] = {}
     reasons: dict[str, str] = {}

@@ -128,6 +128,8 @@ class Written:
 
     def write(self, directory: Path, inventory: Inventory) -> None:
         """Write it into a directory, in the place of an earlier plan; `PlanError` where that cannot be."""
+        if clash := [name for name in self._scribe.names if name in ansible.GROUPS]:
+            raise PlanError(f"Ansible has a group that is called {clash[0]}: give the host another name")
         check_directory(directory)
         try:
             # Whoever can read it can make packets that count, and sees how hosts are reached.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -100,6 +101,34 @@ def test_an_answer_counts_where_it_arrives_only_for_what_was_sent(
     expected = {(point, kind): {FLOW: 1 << ATTEMPT}}
     assert [expected if counts else {}, expected] == seen
     assert FLOW == (tag ^ KEY.nonce) >> ATTEMPT_BITS
+
+
+def test_what_resets_an_answer_that_may_be_a_repeated_one_does_not_count() -> None:
+    """
+    Where answers are late from now on, of a probe that came before nobody knows when that was.
+    """
+    taps = Taps(Loop())
+    taps._nonce, taps._flows = KEY.nonce, FLOW + 1
+    taps._sights = {6: [sight_on_an_agent(sight) for sight in sights() if sight.protocol == 6]}
+    crafted = {each.kind: each.data for each in packets(FLOW, ATTEMPT) if each.probe == "bgp"}
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with near, far:
+        near.settimeout(0)
+        tap = Tap.__new__(Tap)
+        tap.socket, tap.point, tap.bare, tap.awaited = near, "interface", None, False
+        tap.read_until = time.monotonic()
+        seen = []
+        far.send(crafted[Kind.PROBE])
+        taps._count(tap)
+        for late_s, comes_again in ((0.9, False), (0.9, True), (0.0, False)):
+            taps._late_s = late_s
+            taps._seen.masks.clear()
+            for data in [*([crafted[Kind.PROBE]] if comes_again else []), crafted[Kind.RESET]]:
+                far.send(data)
+            taps._count(tap)
+            seen.append(("interface", "reset") in taps._seen.masks)
+
+    assert [False, True, True] == seen
 
 
 @pytest.mark.parametrize("is_awaited", [True, False])

@@ -366,3 +366,37 @@ def test_the_result_goes_to_a_file_as_a_whole(tmp_path: Path, capsys: pytest.Cap
 
     refused(["hosts", "broken-hosts.txt", "-o", str(path)], capsys)
     assert written == path.read_text(encoding="utf-8")
+
+
+def test_a_hostile_listing_is_refused_without_a_word_on_this_program(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """
+    What nests without end, a name of many digits, names over several lines, a file that cannot be read.
+    """
+    digits, lines = "n" + "1" * 5000, "a\nb\u2028"
+    variables = {digits: {"ip": "10.0.0.1"}, lines: {"ip": "10.0.0.2"}}
+    (tmp_path / "names.json").write_text(json.dumps({"_meta": {"hostvars": variables}}))
+    (tmp_path / "deep.json").write_text('{"_meta":' + "[" * 200_000)
+    told = refused(["ansible", str(tmp_path / "names.json")], capsys)
+    (unread,) = refused(["ansible", "/proc/self/mem"], capsys)
+
+    assert [True, True] == [line.startswith(f"{tmp_path}/names.json: ") for line in told]
+    assert r"names.json: a\nb\u2028: its name: expected a name of letters" in told[0] + told[1]
+    assert "/proc/self/mem: cannot read it: Input/output error" == unread
+    assert 1 == len(refused(["ansible", str(tmp_path / "deep.json")], capsys))
+
+
+def test_a_password_of_digits_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    Without quotes it is a number in YAML, and stands in other variables all the same.
+    """
+    words = "-oProxyCommand='proxy -P 12345678 %h'"
+    secret = {"ip": "10.0.0.1", "proxy_password": 12345678, "ansible_ssh_common_args": words}
+    listing = {"_meta": {"hostvars": {"a": secret, "b": {"ip": "10.0.0.2"}}}}
+    path = tmp_path / "listing.json"
+    path.write_text(json.dumps(listing))
+    (line,) = refused(["ansible", str(path)], capsys)
+
+    assert line.startswith(f"{path}: a: proxy_password: its value is in another variable")
+    assert "12345678" not in line

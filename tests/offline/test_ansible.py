@@ -6,6 +6,7 @@ Six hosts do as they are told, one of them with a clock that is an hour ahead. A
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -21,13 +22,14 @@ import trio
 from netprobe import coordinator
 from netprobe.cli.app import status_of
 from netprobe.lab import Lab, describe
-from netprobe.model import Inventory, Run, Verdict
+from netprobe.model import Connection, Inventory, Run, Verdict
 from netprobe.offline import collate
 from netprobe.plan import Settings
 from netprobe.reports import Options
 from netprobe.reports.json import REPORT as JSON
 from tests.lab.probing import held, wrong
 from tests.offline.carried_out import plan
+from tests.offline.made_up import inventory as made_up
 from tests.transports.sshd import Servers, obstacle
 
 _MISSING: Final = obstacle() or ("" if shutil.which("ansible-playbook") else "no ansible-playbook")
@@ -118,10 +120,10 @@ def _inventory(servers: Servers, directory: Path) -> Inventory:
     return Inventory(hosts=tuple(hosts))
 
 
-def _play(servers: Servers, directory: Path, scratch: Path) -> subprocess.CompletedProcess[str]:
+def _play(path: str, directory: Path, scratch: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """Run the playbook; nothing of the user's own configuration counts."""
     environment = {
-        "PATH": servers.path,
+        "PATH": path,
         "HOME": str(scratch),
         "TMPDIR": str(scratch),
         "LC_ALL": "C.UTF-8",
@@ -135,6 +137,7 @@ def _play(servers: Servers, directory: Path, scratch: Path) -> subprocess.Comple
         "ANSIBLE_SSH_TRANSFER_METHOD": "piped",
     }
     argv = ["ansible-playbook", "-i", str(directory / "inventory.yaml"), str(directory / "playbook.yaml")]
+    argv += options
     return subprocess.run(
         argv, env=environment, cwd=scratch, capture_output=True, text=True, check=False, timeout=600
     )
@@ -152,7 +155,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
         inventory = _inventory(servers, base)
         plan(directory, inventory, margin_s=4)
         before = set(Path(tempfile.gettempdir()).iterdir())
-        ended = _play(servers, directory, scratch)
+        ended = _play(servers.path, directory, scratch)
         assert set(Path(tempfile.gettempdir()).iterdir()) <= before
         yield Played(
             lab,
@@ -220,3 +223,15 @@ def test_the_report_is_the_one_of_a_run(
     told = capfd.readouterr()
     assert f"the clock of {AHEAD} is 3,6" in told.err
     assert JSON.render(played.run, Options()) == (tmp_path / "result.json").read_text()
+
+
+def test_a_play_that_only_checks_says_that_it_is_none(tmp_path: Path) -> None:
+    """It would make no directory, and fail for the want of one."""
+    here = Connection(type="local")
+    hosts = [msgspec.structs.replace(host, connection=here) for host in made_up(2).hosts]
+    plan(tmp_path / "plan", Inventory(hosts=tuple(hosts), probes=("bgp",)))
+    ended = _play(os.environ["PATH"], tmp_path / "plan", tmp_path, "--check")
+
+    assert 0 != ended.returncode
+    assert "run the play without --check" in ended.stdout
+    assert "undefined" not in ended.stdout

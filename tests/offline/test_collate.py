@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -417,9 +418,11 @@ def test_a_plan_that_was_not_carried_out_is_no_result(
 ) -> None:
     """The command that does it is named."""
     shutil.rmtree(made_up.directory / "observations")
+    directory = made_up.directory.rename(made_up.directory.with_name("the plan's"))
 
-    assert 2 == status_of(["collate", str(made_up.directory)])
-    assert "ansible-playbook -i" in capfd.readouterr().err
+    assert 2 == status_of(["collate", str(directory)])
+    *_said, command = capfd.readouterr().err.rpartition("ansible-playbook ")
+    assert ["-i", f"{directory}/inventory.yaml", f"{directory}/playbook.yaml"] == shlex.split(command)
 
 
 def test_collate_has_the_formats_and_the_exit_status_of_a_run(

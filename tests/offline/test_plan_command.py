@@ -164,6 +164,18 @@ def test_what_is_there_is_not_overwritten(
     assert f"netprobe: error: {error.format(directory=directory)}\n" == capfd.readouterr().err
 
 
+def test_a_host_cannot_be_called_as_a_group_of_ansible(
+    hosts: Path, directory: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Ansible would not read the inventory."""
+    hosts.write_text(HOSTS.replace("name: a\n", "name: all\n"))
+    assert 2 == status_of(["plan", str(hosts), "-o", str(directory), "--probe", "bgp"])
+
+    told = "netprobe: error: Ansible has a group that is called all: give the host another name\n"
+    assert told == capfd.readouterr().err
+    assert not directory.exists()
+
+
 def test_an_inventory_that_is_wrong_is_told_as_always(
     tmp_path: Path, directory: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

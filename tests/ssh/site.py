@@ -61,6 +61,7 @@ ACCOUNTS: Final = (
     _with_profile("reads-all", "cat >/dev/null"),
     _with_profile("echoes", "cat"),
     _with_profile("exits", "echo goodbye; exit 0"),
+    _with_profile("hangs-up", "kill -KILL $PPID; cat >/dev/null"),
     _with_profile("execs-zsh", "exec zsh"),
     _with_profile("execs-tcsh", "exec tcsh"),
     *(Account(name=name) for name in ("sftp", "fixed", "original", "mute")),

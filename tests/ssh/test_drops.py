@@ -21,7 +21,7 @@ from netprobe.coordinator.crew import Crew
 from netprobe.coordinator.progress import Silent
 from netprobe.model import Host
 from netprobe.session import HostLostError, Session
-from tests.ssh.site import Site
+from tests.ssh.site import Site, misfits
 from tests.transports import programs
 from tests.transports.conformance import TIMEOUT_S, killed_at_last
 from tests.transports.sshd import PORT, obstacle
@@ -91,6 +91,13 @@ async def test_a_server_that_goes_is_told(
                     os.kill(server, signal.SIGKILL)
 
     assert re.fullmatch(f"{DROPPED}({told})", said)
+
+
+async def test_a_server_that_goes_before_our_command_runs_is_told(site: Site) -> None:
+    """Nothing has run in the place of our command then."""
+    before = DROPPED.replace("dropped: ", "dropped while we logged in: ")
+
+    assert {} == await misfits({"killed": (site.user("hangs-up"), f"{before}Connection to .* closed by .*")})
 
 
 @pytest.mark.parametrize(

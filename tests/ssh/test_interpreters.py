@@ -40,8 +40,9 @@ def _install(text: str, path: str) -> str:
 
 
 async def test_an_interpreter_is_found(site: Site) -> None:
-    """Where RHEL 8 has its own, and behind one that is broken, or too old."""
+    """Where RHEL 8 has its own, behind one that is broken or too old, in a wrapper that prints something."""
     broken = "#!/bin/sh\nkill -SEGV $$\n"
+    prints = '#!/bin/sh\necho The environment is loaded\nexec /usr/bin/python3 "$@"\n'
     libexec = "mkdir /run/libexec; cp -a /usr/libexec/. /run/libexec; mount --bind /run/libexec /usr/libexec;"
     with (
         site.another(
@@ -56,8 +57,9 @@ async def test_an_interpreter_is_found(site: Site) -> None:
             prepare=f"{WITHOUT} {_install(_old('3.5.3'), '/run/bin/python3')} "
             f"ln -s /run/real/python3 /run/bin/python3.11; {MOUNT}",
         ),
+        site.another("n1", 2307, prepare=f"{PLACES} {_install(prints, '/usr/local/bin/python3')}"),
     ):
-        ports = {"platform-python": 2301, "broken": 2302, "old": 2303}
+        ports = {"platform-python": 2301, "broken": 2302, "old": 2303, "prints": 2307}
 
         assert {} == await misfits(
             {name: (site.user("dash", port=port), ROOT) for name, port in ports.items()}

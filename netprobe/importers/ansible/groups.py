@@ -90,5 +90,6 @@ class Groups:
 
 def _natural(name: str) -> tuple[list[tuple[int, str]], str]:
     """What sorts node-10 behind node-9."""
-    parts = re.findall(r"[0-9]+|[^0-9]+", name)
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts], name
+    parts = re.findall(r"0*([0-9]+)|([^0-9]+)", name)
+    # By how many digits it has, and then by these: a number may be too long for int().
+    return [(len(digits), digits) if digits else (-1, other) for digits, other in parts], name

@@ -189,9 +189,9 @@ class OneHost:
         """Refuse values in which one of a secret variable stands, such as a ProxyCommand with a password."""
         written = [*host.connection.options, *host.connection.argv]
         for variable, value in self._variables.items():
-            is_secret = (
-                _SECRET.search(variable) and isinstance(value, str) and len(value) >= _SECRET_CHARACTERS
-            )
-            if is_secret and any(str(value) in text for text in written):
+            # A password of digits without quotes is a number in YAML.
+            secret = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
+            is_secret = _SECRET.search(variable) and len(secret) >= _SECRET_CHARACTERS
+            if is_secret and any(secret in text for text in written):
                 fix = "netprobe takes no passwords from inventories; use a key, or an agent"
                 self._wrong(variable, f"its value is in another variable that would be written; {fix}")

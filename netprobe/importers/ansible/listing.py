@@ -40,12 +40,15 @@ def ask(inventory: str) -> tuple[object, tuple[str, ...]]:
 
 def _listing(path: Path) -> object | None:
     """The document in a file, or None where it is an inventory of another kind."""
-    with path.open("rb") as file:
-        if file.read(1) != b"{":
-            return None
+    try:
+        with path.open("rb") as file:
+            if file.read(1) != b"{":
+                return None
+    except OSError as error:
+        raise InventoryError(f"{path}: cannot read it: {error.strerror}") from None
     try:
         document = json.loads(programs.read(path))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) and "_meta" in document else None
 
