@@ -15,6 +15,9 @@ from netprobe.inventory.errors import InventoryError
 MAX_BYTES: Final = 1 << 28
 """The node list of a thousand nodes is some 20 MB, for the images that each has."""
 
+LONGEST_S: Final = 120.0
+"""Vagrant takes half a minute for a few machines, and dynamic inventories ask clouds."""
+
 _MAX_CHARACTERS: Final = 600
 
 
@@ -65,12 +68,15 @@ def run(
             stdin=subprocess.DEVNULL,
             capture_output=True,
             check=False,
+            timeout=LONGEST_S,
             env={**os.environ, **(environment or {})},
         )
     except FileNotFoundError:
         raise InventoryError(
             f"{called_as}: {argv[0]} is not installed here; install {package}, or give its output in a file"
         ) from None
+    except subprocess.TimeoutExpired:
+        raise InventoryError(f"{called_as}: it did not end within {LONGEST_S:.0f} s; {fix}") from None
     except OSError as error:
         raise InventoryError(f"{called_as}: cannot run it: {error.strerror}") from None
     said = done.stderr.decode(errors="replace")

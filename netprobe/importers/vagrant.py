@@ -27,6 +27,7 @@ _NODE: Final = (Role.NODE,)
 _FIX: Final = "`vagrant up` starts the machines; VAGRANT_CWD says where the Vagrantfile is, if not here"
 _FIX_ADDRESS: Final = "--address NAME=ADDRESS gives it instead"
 _CONNECT_TIMEOUT_S: Final = 10
+_ANSWER_TIMEOUT_S: Final = 30.0
 
 
 def argv(machines: Sequence[str]) -> list[str]:
@@ -70,7 +71,12 @@ def ask_machines(sections: Sequence[Section], source: str) -> dict[str, Machine]
         file.flush()
         processes = {each.name: running.enter_context(_started(each.name, file.name)) for each in sections}
         for name, process in processes.items():
-            out, err = process.communicate()
+            try:
+                out, err = process.communicate(timeout=_ANSWER_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                problems.append(f"{name}: no answer by ssh within {_ANSWER_TIMEOUT_S:.0f} s; {_FIX_ADDRESS}")
+                continue
             if process.returncode:
                 why = programs.ending(process.returncode, err.decode(errors="replace"))
                 problems.append(f"{name}: cannot ask it for its addresses by ssh: {why}; {_FIX_ADDRESS}")
