@@ -131,6 +131,11 @@ class Record:
         """By how much the host's wall clock is ahead."""
         return self._compared(1).ahead_s
 
+    def is_off_by(self, seconds: float) -> bool:
+        """Whether the host's wall clock is wrong by more than that for certain."""
+        clock = self._compared(1)
+        return abs(clock.ahead_s) - clock.uncertainty_s > seconds
+
     def _clock(self, margin_s: float) -> str:
         """Why the programme cannot have known what time it is."""
         header, allowed_s = self.header, margin_s / 2
