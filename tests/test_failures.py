@@ -137,10 +137,7 @@ def test_what_keeps_us_from_a_login_is_told(said: str, expected: str) -> None:
 # sudo 1.8 and 1.9, sudo-rs, opendoas, util-linux' su.
 ROOT: Final = (
     (
-        (
-            "/usr/bin/python3: error while loading shared libraries: libm.so.6: cannot apply additional "
-            "memory protection after relocation: Permission denied"
-        ),
+        "python3: libm.so.6: cannot apply additional memory protection after relocation: Permission denied",
         "SELinux does not let the interpreter run: ",
     ),
     (

@@ -43,11 +43,7 @@ def collate(directories: Sequence[Path]) -> Collated:
     found = _find(plan, directories)
     reader = Reader(plan.names, plan.margin_s, found)
     run = trio.run(_read, plan, reader, found.start)
-    far = {
-        name: each.ahead_s
-        for name, each in reader.records.items()
-        if abs(each.ahead_s) > _FAR_S + each.uncertainty_s
-    }
+    far = {name: each.ahead_s for name, each in reader.records.items() if each.is_off_by(_FAR_S)}
     return Collated(run, far)
 
 

@@ -131,10 +131,10 @@ class Record:
         """By how much the host's wall clock is ahead."""
         return self._compared(1).ahead_s
 
-    @property
-    def uncertainty_s(self) -> float:
-        """By how much that may be wrong."""
-        return self._compared(1).uncertainty_s
+    def is_off_by(self, seconds: float) -> bool:
+        """Whether the host's wall clock is wrong by more than that for certain."""
+        clock = self._compared(1)
+        return abs(clock.ahead_s) - clock.uncertainty_s > seconds
 
     def _clock(self, margin_s: float) -> str:
         """Why the programme cannot have known what time it is."""

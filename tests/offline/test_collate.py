@@ -183,6 +183,17 @@ def test_a_wall_clock_that_is_wrong_changes_nothing(made_up: MadeUp) -> None:
     assert [3_600_000.0, 0.0, 0.0] == [report.clock_offset_ms for report in run.hosts]
 
 
+def test_a_clock_that_may_be_right_is_not_called_wrong(made_up: MadeUp) -> None:
+    """On a busy host the comparisons take long; what lies in the middle of their bounds is a guess."""
+    start, after_s = START - 9, 2.6
+    made_up.lines["n1"][0]["clock"] = [
+        [start + at, start + at + after_s, start + at + after_s - START + MONOTONIC] for at in (0, 2.8)
+    ]
+    made_up.write("n1")
+
+    assert {} == collate([made_up.directory]).clocks
+
+
 def _of(made_up: MadeUp, name: str, verb: str) -> Lines:
     """The lines of a host that answer a verb."""
     numbers = {step["id"] for step in made_up.schedules[name]["steps"] if step["verb"] == verb}
