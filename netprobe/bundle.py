@@ -50,6 +50,9 @@ _MODULES: Final = (
     "fire",
     "listeners",
     "connect",
+    "throwaway",
+    "sights",
+    "inspection",
     "main",
 )
 

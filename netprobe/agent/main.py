@@ -12,6 +12,7 @@ import time
 from netprobe.agent import conntrack, counters, facts, wire
 from netprobe.agent.connect import Connect
 from netprobe.agent.fire import Fire
+from netprobe.agent.inspection import Inspection
 from netprobe.agent.listeners import Listeners
 from netprobe.agent.loop import Loop
 from netprobe.agent.taps import Taps
@@ -48,6 +49,7 @@ class Agent:
         self._nonce = 0
         self._ways = Ways()
         self._unfinished = Unfinished()
+        self._inspections: list[Inspection] = []
         self._heard = time.monotonic()
         self._verbs: dict[str, Callable[[dict[str, object], Callable[[dict[str, object]], None]], None]] = {
             "facts": lambda request, reply: reply(dict(facts.facts(request), alone=self._is_alone())),
@@ -57,6 +59,7 @@ class Agent:
             "connect": self._connect,
             "conntrack": lambda request, reply: reply(self._entries.conntrack(request)),
             "counters": lambda _request, reply: reply(counters.counters()),
+            "inspect": self._inspect,
             "collect": self._collect,
             "bye": self._bye,
         }
@@ -71,6 +74,8 @@ class Agent:
         try:
             self._loop.run()
         finally:
+            for inspection in self._inspections:
+                inspection.end()
             # After a `bye` there is nothing of either.
             self._unfinished.take_back(self._nonce, self._taps.answered)
             self._entries.forget(_IN_FLIGHT_S)
@@ -145,6 +150,9 @@ class Agent:
 
     def _connect(self, request: "dict[str, object]", reply: "Callable[[dict[str, object]], None]") -> None:
         Connect(self._loop, self._templates, self._nonce, request, reply)
+
+    def _inspect(self, request: "dict[str, object]", reply: "Callable[[dict[str, object]], None]") -> None:
+        self._inspections.append(Inspection(self._loop, request, reply))
 
     def _arm(self, request: "dict[str, object]", reply: "Callable[[dict[str, object]], None]") -> None:
         templates = [
