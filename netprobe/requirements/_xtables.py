@@ -1,9 +1,9 @@
 """
 What the kernel has for iptables, asked as iptables asks: in both variants, and for both families.
 
-The *legacy* variant speaks to ip_tables by socket options (linux/include/uapi/linux/netfilter_ipv4/ip_tables.h,
-netfilter_ipv6/ip6_tables.h). The *nft* variant speaks to nf_tables, and to nft_compat for what only x_tables has
-(linux/include/uapi/linux/netfilter/nf_tables_compat.h).
+The *legacy* variant speaks to ip_tables by socket options (netfilter_ipv4/ip_tables.h and
+netfilter_ipv6/ip6_tables.h in linux/include/uapi/linux). The *nft* variant speaks to nf_tables, and to
+nft_compat for what only x_tables has (netfilter/nf_tables_compat.h there).
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ _FIRST_REVISIONS: Final = {
     "set": 1,
     "MARK": 2,
 }
-"""Of those that no longer have the revision 0, or not for both families; any other one may be there as well."""
+"""Of those that no longer have the revision 0, or not for both families; there may be others as well."""
 
 SYSTEM: Final = System()
 IPV6: Final = Socket(family=socket.AF_INET6, type=socket.SOCK_DGRAM, protocol=0)
@@ -122,7 +122,7 @@ _NF_DROP, _NF_ACCEPT = 0, 1  # linux/include/uapi/linux/netfilter.h
 
 @cache
 def verdict(variant: Variant, family: Family) -> Question[Any]:
-    """Ask for ACCEPT and DROP: the legacy variant's standard target, which has no name, or two rules of nft."""
+    """Ask for ACCEPT and DROP: legacy's standard target, which has no name; nft's rules of the two verdicts."""
     if variant is Variant.LEGACY:
         return extension(variant, family, Kind.TARGET, "")
     return table(variant, family, "filter")
@@ -216,8 +216,8 @@ class Presence(enum.Enum):
 
 _ABSENT: Final = ("ENOENT", "EOPNOTSUPP", "EINVAL", "EAFNOSUPPORT", "EPROTONOSUPPORT")
 """
-No such extension or table; no such subsystem of netfilter, after the kernel has looked for its module; no such
-family or protocol of sockets.
+No such extension or table; no such subsystem of netfilter, after the kernel has looked for its module; no
+such family or protocol of sockets.
 """
 
 

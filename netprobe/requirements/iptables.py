@@ -30,9 +30,9 @@ _BOTH: Final = (Family.IPV4, Family.IPV6)
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
     """
-    A table, a match or a target: `ask` is the question for a variant and a family, for `families` that have it.
+    A table, a match or a target, called `what` in a sentence.
 
-    `what` is how it is called in a sentence.
+    `ask` gives the question for a variant and a family; `families` are those that have it.
     """
 
     id: str
