@@ -122,7 +122,7 @@ _NF_DROP, _NF_ACCEPT = 0, 1  # linux/include/uapi/linux/netfilter.h
 
 @cache
 def verdict(variant: Variant, family: Family) -> Question[Any]:
-    """Ask for ACCEPT and DROP: legacy's standard target, which has no name; nft's rules of the two verdicts."""
+    """Ask for ACCEPT and DROP: legacy's standard target, which has no name; rules of nft with each."""
     if variant is Variant.LEGACY:
         return extension(variant, family, Kind.TARGET, "")
     return table(variant, family, "filter")

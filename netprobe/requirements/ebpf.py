@@ -174,7 +174,7 @@ GROUP: Final = Group(
                 "bpf(2) loads a program of two instructions; it is attached to a veth device, in a throwaway "
                 "namespace"
             ),
-            fix="Use a kernel with CONFIG_BPF_SYSCALL and XDP (4.16 or later), and let the container call bpf(2).",
+            fix="Use a kernel with CONFIG_BPF_SYSCALL, 4.16 or later, and let the container call bpf(2).",
             modes=_MODES,
             asks=(_SYSTEM, _XDP_HOOK[0]),
             judge=partial(_judge, _XDP_HOOK),

@@ -10,12 +10,13 @@ from pyroute2.netlink import ctrlmsg
 from pyroute2.netlink.nfnetlink.ipset import ipset_msg
 from pyroute2.netlink.nfnetlink.nfctsocket import nfct_msg
 
-from netprobe.questions import Failed, Netlink, Outcome, Step, System
+from netprobe.questions import Failed, Netlink, Outcome, Socket, Step, System
 from netprobe.requirements import _netlink
 from netprobe.requirements.base import (
     Context,
     Group,
     Judgement,
+    Level,
     Requirement,
     failed,
     passed,
@@ -77,7 +78,7 @@ def _ipset(context: Context) -> Judgement:
     if missing:
         return failed(f"no sets of type {', '.join(missing)}; there are {there or 'none'}")
     further = ", ".join(f"{name} ({errors[name]})" for name in _FURTHER_TYPES if errors[name])
-    return passed(f"{there}" + (f"; not {further}, which Calico 3.28 does without" if further else ""))
+    return passed(f"{there}; not {further}, which is for later releases" if further else there)
 
 
 _CTNETLINK: Final = 1 << 8  # NFNL_SUBSYS_CTNETLINK
@@ -170,6 +171,18 @@ def _without_ports(context: Context, name: str) -> Judgement:
     return failed(seen)
 
 
+_SCTP_SOCKET: Final = Socket(family=socket.AF_INET, type=socket.SOCK_STREAM, protocol=socket.IPPROTO_SCTP)
+
+
+def _sctp(context: Context) -> Judgement:
+    found = context.of(_SCTP_SOCKET)
+    if not isinstance(found, Failed):
+        return passed("socket(2) with IPPROTO_SCTP")
+    if found.name == "EPROTONOSUPPORT" and not found.namespace:
+        return failed(f"socket(2) with IPPROTO_SCTP: {found.error}, the kernel has none and no module for it")
+    return unknown(found)
+
+
 _GENL_ID_CTRL: Final = 16
 _CTRL_CMD_GETFAMILY: Final = 3
 _GENL_IPVS: Final = Netlink(
@@ -216,8 +229,8 @@ GROUP: Final = Group(
             id="ipset",
             title="IP sets",
             source="IP sets support.",
-            method=f"nfnetlink, ipset: are there the types {', '.join(_SET_TYPES)}, which Felix makes sets of",
-            fix="Install the kernel's modules ip_set, ip_set_hash_ip, ip_set_hash_ipport and ip_set_hash_net.",
+            method=f"ipset's netlink: are there the types {', '.join(_SET_TYPES)}, of which Felix makes sets",
+            fix="Install the kernel's modules ip_set, ip_set_hash_ip, ip_set_hash_ipport, ip_set_hash_net.",
             asks=(_SETS,),
             judge=_ipset,
         ),
@@ -239,6 +252,17 @@ GROUP: Final = Group(
             modes=("sctp",),
             asks=(_SYSTEM, _CONNECTION[socket.IPPROTO_SCTP]),
             judge=partial(_conntrack, socket.IPPROTO_SCTP),
+        ),
+        Requirement(
+            id="sctp",
+            title="SCTP for the pods",
+            source="Conntrack only passes it on: pods that use SCTP need it in the node's kernel (sctp(7))",
+            method="A socket of SCTP is opened, in a throwaway namespace",
+            fix="Install the kernel's module sctp (linux-modules-extra, kernel-modules-extra), and unblock it.",
+            level=Level.RECOMMENDED,
+            modes=("sctp",),
+            asks=(_SCTP_SOCKET,),
+            judge=_sctp,
         ),
         Requirement(
             id="ipvs",
