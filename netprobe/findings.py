@@ -1,4 +1,4 @@
-"""What a check of the hosts finds, as plain frozen values: requirements, and what came of each at each host."""
+"""What a check of the hosts finds, as plain frozen values: requirements, and what came of them at each."""
 
 from __future__ import annotations
 

@@ -28,9 +28,9 @@ class Failed(msgspec.Struct, frozen=True):
     """
     A question without an answer.
 
-    `error` begins with an errno's name, or with that of the signal that the question ended the process by. With
-    `namespace` it is that no throwaway namespace could be made, so the question itself was not asked; with
-    `host` it is that the host has said nothing at all, and why.
+    `error` begins with an errno's name, or with that of the signal by which the question ended the process.
+    With `namespace` it is that no throwaway namespace could be made, so the question itself was not asked;
+    with `host` it is why the host has said nothing at all.
     """
 
     error: str

@@ -53,8 +53,8 @@ _GENL_ID_CTRL, _CTRL_CMD_GETFAMILY = 16, b"\3"  # linux/include/uapi/linux/genet
 
 
 def name(number: int) -> str:
-    """An errno's name."""
-    return errno.errorcode.get(number, str(number))
+    """An errno's name; of two for one number, the kernel's own."""
+    return "EOPNOTSUPP" if number == errno.EOPNOTSUPP else errno.errorcode.get(number, str(number))
 
 
 def _c_library() -> "ctypes.CDLL":

@@ -1,4 +1,4 @@
-"""A check: an agent on each host, asked once for everything that the requirements want to know; then judged."""
+"""A check: an agent on each host, asked once for all that the requirements want to know; then judged."""
 
 from __future__ import annotations
 

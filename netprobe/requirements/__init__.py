@@ -27,12 +27,13 @@ To add a requirement, add it to the `GROUP` of a file here, or a file with a new
         ),
     )
 
-- `modes=("ipip",)` makes it required for these modes only, `level=Level.RECOMMENDED` turns failures to warnings.
+- `modes=("ipip",)` makes it required for these modes only; with `level=Level.RECOMMENDED` it never fails, it
+  warns.
 - `asks_about(inventory, host)` gives the questions that depend on the inventory, or on the host.
 - `context.fleet` has the evidence of all hosts by name, where they are to be compared.
-- A question that there is no kind for: a struct in netprobe/questions.py, a function in netprobe/agent/sights.py
-  (the host as it is) or netprobe/agent/throwaway.py (a namespace of its own), and its kind in
-  netprobe/agent/inspection.py. Agents know how to ask, not what it means.
+- A question that there is no kind for: a struct in netprobe/questions.py, a function in
+  netprobe/agent/sights.py (the host as it is) or netprobe/agent/throwaway.py (a namespace of its own), and
+  its kind in netprobe/agent/inspection.py. Agents know how to ask, not what it means.
 - What the page says in that place is a line of docs/requirements.md: `scripts/print-requirements` prints it.
 - Tests: tests/requirements/, one in which it passes and one in which it really fails.
 """

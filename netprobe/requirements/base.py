@@ -67,7 +67,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     modes: tuple[str, ...] | None = None
 
     def of(self, question: Question[T]) -> T | Failed:
-        """This host's answer."""
+        """The answer of the host that is judged."""
         return self.own.of(question)
 
 
@@ -95,7 +95,7 @@ def warned(seen: str, fix: str = "") -> Judgement:
 
 
 def not_applicable(seen: str) -> Judgement:
-    """This host does not need it."""
+    """The host does not need it."""
     return Judgement(Result.NOT_APPLICABLE, seen)
 
 
@@ -156,9 +156,8 @@ class Requirement(Criterion, frozen=True, kw_only=True):
             result = Result.WARN
         if not self.is_needed(context.modes) and not context.own.lost:
             result, seen = Result.NOT_APPLICABLE, f"no chosen mode needs it ({seen})"
-        well = result in (Result.PASS, Result.NOT_APPLICABLE)
-        # A host that is lost needs another fix than what nobody knows it to lack.
-        fix = "" if well or context.own.lost else judgement.fix or self.fix
+        # What nobody knows to be lacking needs no fix but one that makes it known.
+        fix = judgement.fix or (self.fix if result in (Result.FAIL, Result.WARN) else "")
         return Finding(id=self.id, result=result, seen=seen, fix=fix)
 
 

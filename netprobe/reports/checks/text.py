@@ -68,26 +68,39 @@ def _section(
         return
     shown = tuple(Result) if options.verbose else _ALWAYS
     for result in shown:
+        alike: dict[tuple[str, str], list[Finding]] = {}
         for finding in hosts[0].findings:
             if finding.result is result:
-                yield from _finding(pen, finding, criteria[finding.id], options)
+                # One cause that keeps many things from being found out is told once.
+                key = (finding.seen, finding.fix) if result is Result.UNKNOWN else (finding.id, "")
+                alike.setdefault(key, []).append(finding)
+        for findings in alike.values():
+            yield from _findings(pen, findings, criteria, options)
     if options.verbose and len(hosts) > 1:
         yield from pen.wrap(f"What passes is told of {hosts[0].name}.", "  ", "  ")
 
 
-def _finding(pen: Pen, finding: Finding, criterion: Criterion, options: Options) -> Iterator[str]:
-    text = f"{finding.result.value} {criterion.id}: {criterion.title} ({criterion.label})"
-    first, *rest = pen.wrap(text, "  ", "    ")
+def _findings(
+    pen: Pen, findings: Sequence[Finding], criteria: Mapping[str, Criterion], options: Options
+) -> Iterator[str]:
+    """Findings with the same words: usually one."""
+    first = findings[0]
+    criterion = criteria[first.id]
+    text = (
+        f"{first.id}: {criterion.title} ({criterion.label})"
+        if len(findings) == 1
+        else ", ".join(each.id for each in findings)
+    )
+    heading, *rest = pen.wrap(f"{first.result.value} {text}", "  ", "    ")
     if options.color:
-        first = first.replace(
-            finding.result.value, click.style(finding.result.value, fg=_COLORS[finding.result]), 1
-        )
-    yield first
+        word = click.style(first.result.value, fg=_COLORS[first.result])
+        heading = heading.replace(first.result.value, word, 1)
+    yield heading
     yield from rest
-    yield from pen.wrap(f"seen: {finding.seen}", "    ", "  ")
-    if finding.fix:
-        yield from pen.wrap(f"fix: {finding.fix}", "    ", "  ")
-    if options.verbose:
+    yield from pen.wrap(f"seen: {first.seen}", "    ", "  ")
+    if first.fix:
+        yield from pen.wrap(f"fix: {first.fix}", "    ", "  ")
+    if options.verbose and len(findings) == 1:
         yield from (pen.faint(line) for line in pen.wrap(f"source: {criterion.source}", "    ", "  "))
 
 
