@@ -56,7 +56,7 @@ def found(
     requirement: str,
     root: Path | None = None,
     *processes: Process,
-    given: Mapping[Question[Any], Any] | None = None,
+    given: Mapping[Any, Any] | None = None,
     modes: tuple[str, ...] | None = None,
 ) -> Finding:
     """

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from netprobe.coordinator.check import check
 from netprobe.findings import Finding, Result
 from netprobe.lab import Lab, describe
-from netprobe.questions import Failed, LegacyTable, LegacyTables, Outcome, Question
+from netprobe.questions import Failed, LegacyTable, LegacyTables, Outcome
 from netprobe.requirements import _nftables
 from tests.requirements.hosts import found, process, tree
 
@@ -46,7 +46,7 @@ def judged(
     requirement: str,
     root: Path,
     files: Mapping[str, str],
-    given_: Mapping[Question[Any], Any] | None = None,
+    given_: Mapping[Any, Any] | None = None,
 ) -> Finding:
     """A host with these files, on which no daemon runs."""
     return found(requirement, tree(root, files), given={**NO_CHAINS, **(given_ or {})})
