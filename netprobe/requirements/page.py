@@ -220,9 +220,9 @@ LINES: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ),
     (
         (
-            "Due to the large number of distributions and kernel version out there, it’s hard to be precise "
+            "Due to the large number of distributions and kernel version out there, it's hard to be precise "
             "about the names of the particular kernel modules that are required to run Calico. However, in "
-            "general, you’ll need:"
+            "general, you'll need:"
         ),
         (
             "kernel",
@@ -308,4 +308,4 @@ LINES: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         ),
     ),
 )
-"""Each line with the ids of its requirements; blanks are one, bullets none."""
+"""Each line with the ids of its requirements; blanks are one, bullets none, apostrophes straight."""

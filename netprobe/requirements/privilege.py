@@ -101,9 +101,9 @@ def _privileged_pods(context: Context) -> Judgement:
         return failed(f"{', '.join(refusing)}: --allow-privileged=false")
     if verdicts:
         return passed(f"{', '.join(verdicts)}: --allow-privileged=true")
-    silent = [where for where, text in said if "kube-apiserver" in text.split()[0]]
-    if silent:
-        return failed(f"{', '.join(silent)}: without --allow-privileged, which is false by default")
+    servers = [f"{each.name} (pid {each.pid})" for each in running if each.name == "kube-apiserver"]
+    if servers:
+        return failed(f"{', '.join(servers)}: without --allow-privileged, which is false by default")
     if running:
         return passed("the kubelet allows it, as it does by default; the API server runs on other hosts")
     return not_applicable("neither a kubelet nor an API server runs here yet")
