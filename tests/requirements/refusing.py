@@ -3,10 +3,10 @@ Run a command whose system calls are refused, by a rule, with the errno that a l
 
     python refusing.py unshare=EPERM sendto~77697265=EOPNOTSUPP -- command …
 
-A rule is a system call, then `~` and bytes in hexadecimal that the buffer it is given must contain for the rule
-to hold (any, where there are none), or `@` and arguments that it must have (`*`: any), then the errno. What no rule
-is about goes on. It is the kernel that refuses: a seccomp filter hands these calls to this process
-(seccomp_unotify(2)), which decides and never carries one out.
+A rule is a system call, then `~` and bytes in hexadecimal with which the buffer that it is given must begin
+(which it must contain, if it is sent), or `@` and arguments that it must have (`*`: any), then the errno.
+What no rule is about goes on. It is the kernel that refuses: a seccomp filter hands these calls to this
+process (seccomp_unotify(2)), which decides and never carries one out.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import socket
 import struct
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final, NamedTuple, NoReturn
 
 _NUMBERS: Final = {
@@ -102,11 +103,11 @@ def _become(command: Sequence[str], numbers: Sequence[int], there: socket.socket
         sys.exit(f"seccomp: {os.strerror(ctypes.get_errno())}")
     socket.send_fds(there, [b"x"], [listener])
     os.close(listener)
-    os.execvp(command[0], command)  # noqa: S606
+    os.execvp(command[0], list(command))  # noqa: S606
 
 
 def _bytes(pid: int, address: int, length: int) -> bytes:
-    with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
         memory.seek(address)
         return memory.read(min(length, _MOST))
 
@@ -121,8 +122,7 @@ def _holds(rule: Rule, pid: int, arguments: Sequence[int]) -> bool:
     if rule.call == "getsockopt":
         length = int.from_bytes(_bytes(pid, length, 4), sys.byteorder)
     found = _bytes(pid, arguments[at], length)
-    # What a program is, stands first; in the rest there are addresses, which are any bytes.
-    return found.startswith(rule.needle) if rule.call == "bpf" else rule.needle in found
+    return rule.needle in found if rule.call == "sendto" else found.startswith(rule.needle)
 
 
 def _decide(listener: int, rules: Sequence[Rule]) -> None:
