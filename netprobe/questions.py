@@ -105,7 +105,7 @@ class Place(msgspec.Struct, frozen=True, array_like=True):
     What is at a path: `directory`, `file`, `other`, `none`, or an errno's name.
 
     `parent` is the nearest directory there, or the path itself; `writable` whether the agent may write to it,
-    `read_only` whether its file system is mounted so, `free` bytes for others than root.
+    `read_only` and `no_exec` whether its file system is mounted so, `free` bytes for others than root.
     """
 
     kind: str
@@ -113,6 +113,7 @@ class Place(msgspec.Struct, frozen=True, array_like=True):
     writable: bool
     read_only: bool
     free: Annotated[int, Meta(ge=0)]
+    no_exec: bool
 
     @property
     def can_be_made(self) -> bool:

@@ -143,11 +143,11 @@ def _read(path: str, most: int) -> bytes:
 
 def places(question: "dict[str, object]", root: Root) -> "list[object]":
     """
-    What is at each path: [kind, whether this process may write there, kind of file system's flags, …].
+    What is at each path, without making anything to find out.
 
     [kind (`directory`, `file`, `other`, `none` or an errno's name), the nearest parent that is there, whether
-    that (or the directory itself) may be written to, whether its file system is read-only, free bytes].
-    Nothing is made to find out.
+    that (or the directory itself) may be written to, whether its file system is read-only, free bytes,
+    whether nothing there can be executed].
     """
     return [_place(root, wire.text(each, "paths")) for each in wire.items(question.get("paths"), "paths")]
 
@@ -162,13 +162,14 @@ def _place(root: Root, path: str) -> "list[object]":
         system = os.statvfs(real)
         writable = os.access(real, os.W_OK | os.X_OK)
     except OSError as error:
-        return [throwaway.name(error.errno or 0), here or "/", False, False, 0]
+        return [throwaway.name(error.errno or 0), here or "/", False, False, 0, False]
     return [
         kind,
         here or "/",
         writable,
         bool(system.f_flag & os.ST_RDONLY),
         system.f_bavail * system.f_frsize,
+        bool(system.f_flag & os.ST_NOEXEC),
     ]
 
 
