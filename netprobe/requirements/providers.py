@@ -278,8 +278,8 @@ GROUP: Final = Group(
                 "that are those of other providers"
             ),
             fix=(
-                "Remove the other provider from the cluster; on the host its files in /etc/cni/net.d, and its "
-                "interfaces (ip link delete …), or reboot."
+                "Remove the other provider from the cluster; on the host its files in /etc/cni/net.d, and "
+                "its interfaces (ip link delete …), or reboot."
             ),
             asks=(_links.LINKS, _CONFIGURATIONS, _services.DAEMONS),
             judge=_other,
@@ -290,8 +290,8 @@ GROUP: Final = Group(
             source="Calico networking with VXLAN enabled: All, bidirectional, UDP 4789",
             method="/proc/net/udp and udp6, who has the socket, and the kernel's VXLAN devices",
             fix=(
-                "End what holds the port (ss -ulnp; docker swarm leave), or give Calico another: vxlanPort in "
-                "FelixConfiguration."
+                "End what holds the port (ss -ulnp; docker swarm leave), or give Calico another: vxlanPort "
+                "in FelixConfiguration."
             ),
             modes=("vxlan", "vxlan-crosssubnet"),
             asks=(_HOLDERS, _links.LINKS, _SYSTEM),
