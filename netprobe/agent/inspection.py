@@ -208,6 +208,8 @@ _HERE: "dict[str, Callable[[dict[str, object], sights.Root], object]]" = {
     "files": sights.files,
     "places": sights.places,
     "processes": lambda question, _root: sights.processes(question),
+    "holders": lambda question, _root: sights.holders(question),
+    "legacy-tables": lambda _question, _root: sights.legacy_tables(),
     "look": lambda question, _root: throwaway.conversation(question, may_change=False),
     "act": lambda question, _root: throwaway.act(question),
 }
