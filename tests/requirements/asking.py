@@ -42,9 +42,10 @@ def found(
     modes: tuple[str, ...] | None = None,
     root: str | Path = "/",
     addresses: tuple[str, ...] = (),
+    python: str = sys.executable,
 ) -> dict[str, Finding]:
     """The findings of one host by their ids."""
-    (only,) = checked(host("here", *prefix, addresses=addresses), modes=modes, root=root).hosts
+    (only,) = checked(host("here", *prefix, addresses=addresses, python=python), modes=modes, root=root).hosts
     return {each.id: each for each in only.findings}
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import struct
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -15,6 +17,7 @@ from netprobe.findings import Finding, Result
 from netprobe.model import Family
 from netprobe.requirements import registry
 from netprobe.requirements._xtables import Variant
+from tests.agent.driver import VERSIONS, interpreters
 from tests.requirements.asking import checked, differing, found, host, refusing, results
 
 pytestmark = pytest.mark.lab
@@ -30,12 +33,18 @@ _BOTH: Final = ("IPv4", "IPv6")
 
 @cache
 def here() -> Mapping[str, Finding]:
-    """This machine's own findings."""
+    """The findings of this machine, as it is."""
     return found()
 
 
+_TOOLS: Final = re.compile(r"\b(?:ip6?tables-\w+|ipset|conntrack|tc)\b(?= -| \w)")
+
+
 def _tool_can(command: str) -> bool:
-    """Whether a command of this machine's own tools works, in a network namespace of its own."""
+    """Whether a command of the machine's own tools works, in a network namespace of its own."""
+    absent = [tool for tool in _TOOLS.findall(command) if shutil.which(tool) is None]
+    if absent:
+        pytest.skip(f"no {', '.join(absent)} to compare with")
     ran = subprocess.run(
         ["unshare", "--net", "sh", "-ec", command], capture_output=True, text=True, check=False, timeout=30
     )
@@ -99,7 +108,7 @@ _TABLES: Final = {
 
 
 def _rule(name: str, variant: Variant, family: Family) -> str:
-    """The commands that make a rule; in nft's variant by the extension, and not by what nft has in its place."""
+    """The commands that make a rule with an extension."""
     tool = f"{'iptables' if family is Family.IPV4 else 'ip6tables'}-{variant.value}"
     sets = f"ipset create s hash:ip family {'inet' if family is Family.IPV4 else 'inet6'}"
     address = "192.0.2.1" if family is Family.IPV4 else "2001:db8::1"
@@ -136,7 +145,7 @@ def test_a_table_is_there_where_iptables_lists_it(tool: str, variant: Variant, n
 
 
 def test_what_this_kernel_lacks_fails_with_its_own_words() -> None:
-    """Evidence is what the kernel answered; these depend on the machine, and are looked at where they fail."""
+    """Evidence is what the kernel answered; which of them fail depends on the machine."""
     lacking = {name: finding for name, finding in here().items() if finding.result is Result.FAIL}
     said = {
         "device-ipip": "EOPNOTSUPP",
@@ -272,6 +281,16 @@ def test_a_kernel_without_ipv6_needs_none_of_it() -> None:
 def test_the_answers_need_no_program_of_the_host() -> None:
     """With nothing in the PATH they are the same."""
     assert {} == differing(found("/usr/bin/env", "-i", "PATH=/nonexistent"), dict(here()))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_python_finds_the_same(version: str) -> None:
+    """All questions have the same answers on the oldest and on the youngest Python of a host."""
+    interpreter = interpreters().get(version)
+    if interpreter is None:
+        pytest.skip(f"no Python {version} in the PATH or with pyenv")
+
+    assert dict(here()) == found(python=interpreter)
 
 
 def test_modes_choose_what_is_required() -> None:
