@@ -35,16 +35,9 @@ ROOT: Final = Path(__file__).parents[2]
 PAGE: Final = (Path(__file__).parent / "page.txt").read_text(encoding="utf-8")
 
 OWED: Final[dict[str, str]] = {
-    # NetworkManager, networkd, firewalld
-    "networkmanager": "host networking",
-    "firewalld": "host networking",
-    "iptables-managers": "host networking",
     # datastore, Kubernetes, CNI, kube-proxy, Istio
     "datastore": "Kubernetes",
     "kubernetes-version": "Kubernetes",
-    "cni-conf-dir": "Kubernetes",
-    "cni-bin-dir": "Kubernetes",
-    "other-provider": "Kubernetes",
     "kube-proxy-mode": "Kubernetes",
     "istio": "Kubernetes",
     # addresses
