@@ -22,6 +22,8 @@ from netprobe.questions import (
     Failed,
     File,
     FileList,
+    Holder,
+    LegacyTable,
     Outcome,
     Place,
     Process,
@@ -111,6 +113,8 @@ def test_ids_are_a_contract() -> None:
         *(f"target-{name}" for name in ("REJECT", "ACCEPT", "DROP", "LOG")),
         *(f"target-{name}" for name in ("MARK", "MASQUERADE", "DNAT", "NFLOG")),
         *("ipset", "conntrack", "conntrack-sctp", "ipvs", "ebpf-tc", "xdp"),
+        *("networkmanager", "networkd", "firewalld", "iptables-managers", "other-provider"),
+        *("cni-conf-dir", "cni-bin-dir", "privileged-pods"),
     }
 
     assert set() == ids - registry().keys()
@@ -153,12 +157,35 @@ _STRATEGIES: Final[dict[Any, st.SearchStrategy[Any]]] = {
     ),
     list[Place]: st.lists(
         st.builds(
-            Place, kind=_TEXT, parent=_TEXT, writable=st.booleans(), read_only=st.booleans(), free=_NUMBER
+            Place,
+            kind=_TEXT,
+            parent=_TEXT,
+            writable=st.booleans(),
+            read_only=st.booleans(),
+            free=_NUMBER,
+            no_exec=st.booleans(),
         ),
         max_size=3,
     ),
     list[Process]: st.lists(
-        st.builds(Process, pid=_NUMBER, name=_TEXT, uid=_NUMBER, argv=st.lists(_TEXT, max_size=3)), max_size=3
+        st.builds(
+            Process,
+            pid=_NUMBER,
+            name=_TEXT,
+            uid=_NUMBER,
+            argv=st.lists(_TEXT, max_size=3),
+            is_here=st.none() | st.booleans(),
+        ),
+        max_size=3,
+    ),
+    list[Holder]: st.lists(
+        st.builds(Holder, protocol=_NUMBER, address=_TEXT, port=_NUMBER, program=_TEXT), max_size=3
+    ),
+    list[LegacyTable]: st.lists(
+        st.builds(
+            LegacyTable, version=_NUMBER, name=_TEXT, entries=st.none() | _NUMBER, chains=st.integers(0, 5)
+        ),
+        max_size=3,
     ),
     list[Outcome]: st.lists(
         st.builds(
