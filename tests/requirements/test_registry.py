@@ -22,6 +22,7 @@ from netprobe.questions import (
     Failed,
     File,
     FileList,
+    Holder,
     Outcome,
     Place,
     Process,
@@ -165,7 +166,21 @@ _STRATEGIES: Final[dict[Any, st.SearchStrategy[Any]]] = {
         max_size=3,
     ),
     list[Process]: st.lists(
-        st.builds(Process, pid=_NUMBER, name=_TEXT, uid=_NUMBER, argv=st.lists(_TEXT, max_size=3)), max_size=3
+        st.builds(
+            Process,
+            pid=_NUMBER,
+            name=_TEXT,
+            uid=_NUMBER,
+            argv=st.lists(_TEXT, max_size=3),
+            is_here=st.none() | st.booleans(),
+        ),
+        max_size=3,
+    ),
+    list[Holder]: st.lists(
+        st.builds(
+            Holder, protocol=_NUMBER, address=_TEXT, port=st.sampled_from([4789, 51820]), program=_TEXT
+        ),
+        max_size=3,
     ),
     list[Outcome]: st.lists(
         st.builds(
