@@ -209,7 +209,7 @@ def evidence(draw: st.DrawFn, questions: tuple[Question[Any], ...], host: Host) 
 
 
 @pytest.mark.parametrize("name", registry())
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(data=st.data())
 def test_every_requirement_judges_whatever_a_host_says(name: str, data: st.DataObject) -> None:
     """A result and a reason, and no traceback; what is recommended never fails."""
