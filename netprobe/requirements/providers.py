@@ -1,4 +1,4 @@
-"""Other network providers: at work, or left over from earlier; and UDP ports that others hold."""
+"""Other network providers: at work, or left over from earlier."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from netprobe.questions import Failed, FileList, Files, Holder, Holders, System
+from netprobe.questions import Failed, FileList, Files
 from netprobe.requirements import _links, _services
 from netprobe.requirements._links import Link
 from netprobe.requirements._settings import name_of
@@ -173,95 +173,6 @@ def _other(context: Context) -> Judgement:
     return passed("no other provider's interfaces, CNI configurations, or processes")
 
 
-_VXLAN_PORT: Final = 4789
-_CALICO_VNI: Final = 4096
-_WIREGUARD_PORTS: Final = (51820, 51821)
-_UDP: Final = 17
-_HOLDERS: Final = Holders(ports=tuple((_UDP, port) for port in (_VXLAN_PORT, *_WIREGUARD_PORTS)))
-_SYSTEM: Final = System()
-_OWN_VXLANS: Final = ("vxlan.calico", "vxlan-v6.calico")
-_OWN_WIREGUARDS: Final = ("wireguard.cali", "wg-v6.cali")
-_SWARM: Final = "docker_gwbridge"
-
-
-class Taken(msgspec.Struct, frozen=True):
-    """Ports that are held: by processes, and by whom nobody here has them; and the host's interfaces."""
-
-    programs: tuple[str, ...]
-    unseen: tuple[Holder, ...]
-    links: tuple[Link, ...]
-
-
-def _taken(context: Context, *ports: int) -> Taken | Failed:
-    """Who holds these ports, None where nobody does."""
-    holders, links, system = context.of(_HOLDERS), _links.links(context), context.of(_SYSTEM)
-    if isinstance(holders, Failed):
-        return holders
-    if isinstance(links, Failed):
-        return links
-    if isinstance(system, Failed):
-        return system
-    held = [each for each in holders if each.port in ports]
-    unseen = tuple(each for each in held if not each.program)
-    own = (*_OWN_VXLANS, *_OWN_WIREGUARDS)
-    if system.uid and unseen and not any(link.name in own or link.port in ports for link in links):
-        return Failed(f"EACCES: who holds UDP {unseen[0].port}")
-    programs = (f"UDP {each.port} is held by {each.program}" for each in held if each.program)
-    return Taken(tuple(dict.fromkeys(programs)), unseen, tuple(links))
-
-
-def _vxlan_port(context: Context) -> Judgement:
-    found = _taken(context, _VXLAN_PORT)
-    if isinstance(found, Failed):
-        return unknown(found)
-    if found.programs:
-        return failed("; ".join(found.programs))
-    if not found.unseen:
-        return passed(f"UDP {_VXLAN_PORT} is free")
-    here = [link for link in found.links if link.port == _VXLAN_PORT]
-    return _shared(here) if here else _elsewhere(found.links)
-
-
-def _shared(here: list[Link]) -> Judgement:
-    """The judgement of a port of VXLAN devices here: several may share it, unless they have one VNI."""
-    others = [link for link in here if link.name not in _OWN_VXLANS]
-    names = ", ".join(f"{link.name} (VNI {link.vni})" for link in others)
-    if any(link.vni == _CALICO_VNI for link in others):
-        return failed(f"UDP {_VXLAN_PORT} is held for {names}; Calico's VNI is {_CALICO_VNI}, too")
-    if others:
-        return warned(f"UDP {_VXLAN_PORT} is shared with {names}")
-    return passed(f"UDP {_VXLAN_PORT} is held for {', '.join(link.name for link in here)}, Calico's own")
-
-
-def _elsewhere(links: tuple[Link, ...]) -> Judgement:
-    """The judgement of a port that the kernel holds here for a device that was moved away."""
-    seen = f"UDP {_VXLAN_PORT} is held for a device in another network namespace"
-    if any(link.name == _SWARM for link in links):
-        return failed(
-            f"{seen}: of Docker Swarm, as {_SWARM} shows, whose first VNI is Calico's {_CALICO_VNI}"
-        )
-    return warned(f"{seen}; vxlan.calico cannot be made if that has VNI {_CALICO_VNI}")
-
-
-def _wireguard_ports(context: Context) -> Judgement:
-    found = _taken(context, *_WIREGUARD_PORTS)
-    if isinstance(found, Failed):
-        return unknown(found)
-    if found.programs:
-        return failed("; ".join(found.programs))
-    ports = ", ".join(str(port) for port in sorted({each.port for each in found.unseen}))
-    if not ports:
-        return passed(f"UDP {' and '.join(map(str, _WIREGUARD_PORTS))} are free")
-    own = [link.name for link in found.links if link.name in _OWN_WIREGUARDS]
-    others = [link.name for link in found.links if link.kind == "wireguard" and link.name not in own]
-    if own and not others:
-        return passed(f"UDP {ports} is held for {', '.join(own)}, Calico's own")
-    if own:
-        return warned(f"UDP {ports} is held for {', '.join(own)} or {', '.join(others)}")
-    whose = ", ".join(others) or "a device in another network namespace"
-    return failed(f"UDP {ports} is held for {whose}, and no two devices share one")
-
-
 GROUP: Final = Group(
     name="Other network providers",
     rank=80,
@@ -283,32 +194,6 @@ GROUP: Final = Group(
             ),
             asks=(_links.LINKS, _CONFIGURATIONS, _services.DAEMONS),
             judge=_other,
-        ),
-        Requirement(
-            id="port-vxlan",
-            title=f"UDP {_VXLAN_PORT} is not another's",
-            source="Calico networking with VXLAN enabled: All, bidirectional, UDP 4789",
-            method="/proc/net/udp and udp6, who has the socket, and the kernel's VXLAN devices",
-            fix=(
-                "End what holds the port (ss -ulnp; docker swarm leave), or give Calico another: vxlanPort "
-                "in FelixConfiguration."
-            ),
-            modes=("vxlan", "vxlan-crosssubnet"),
-            asks=(_HOLDERS, _links.LINKS, _SYSTEM),
-            judge=_vxlan_port,
-        ),
-        Requirement(
-            id="port-wireguard",
-            title="UDP 51820 and 51821 are not another's",
-            source="Calico networking with IPv4 Wireguard enabled: All, bidirectional, UDP 51820 (default)",
-            method="/proc/net/udp and udp6, who has the socket, and the kernel's WireGuard devices",
-            fix=(
-                "End what holds the port (ss -ulnp; wg show), or give Calico another: "
-                "wireguardListeningPort in FelixConfiguration."
-            ),
-            modes=("wireguard",),
-            asks=(_HOLDERS, _links.LINKS, _SYSTEM),
-            judge=_wireguard_ports,
         ),
     ),
 )

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -17,10 +15,9 @@ from hypothesis import strategies as st
 from netprobe.coordinator.check import check
 from netprobe.findings import Finding, Result
 from netprobe.lab import Lab, describe
-from netprobe.questions import Failed, FileList, Holder, Outcome, Question, SystemFacts
+from netprobe.questions import Failed, FileList, Outcome, Question
 from netprobe.requirements import _links
-from netprobe.requirements.providers import _HOLDERS, _SYSTEM, Found, by_configurations, plugin_types
-from tests.lab.live.programs import Lines
+from netprobe.requirements.providers import Found, by_configurations, plugin_types
 from tests.requirements.hosts import found, process, text_file, tree
 
 DIRECTORY: Final = "/etc/cni/net.d"
@@ -82,23 +79,6 @@ def test_interfaces_that_the_kernel_does_not_tell_are_unknown(tmp_path: Path) ->
     assert Result.FAIL is found("other-provider", tmp_path, process("weaver"), given=silent).result
 
 
-SYSTEM: Final = SystemFacts("6.1.0", "x86_64", "a", "3.11.2", 1000, 0, 0, [], 0.0)
-
-
-def test_whose_port_it_is_only_root_can_see() -> None:
-    """
-    Another user's agent sees that it is held, and not by whom.
-    """
-    answers: dict[Question[Any], Any] = {
-        **NO_LINKS,
-        _SYSTEM: SYSTEM,
-        _HOLDERS: [Holder(17, "0.0.0.0", 4789, ""), Holder(17, "0.0.0.0", 51820, "")],
-    }
-
-    assert Result.UNKNOWN is found("port-vxlan", given=answers).result
-    assert Result.UNKNOWN is found("port-wireguard", given=answers).result
-
-
 @given(st.text(), st.text(alphabet='[]{}":, typelugins', max_size=60))
 def test_any_configuration_is_read(text: str, nearly: str) -> None:
     """
@@ -126,20 +106,8 @@ HOSTS: Final = {
     "weave": ("ip link add weave type bridge",),
     "proxy": ("ip link add kube-ipvs0 type bridge",),
     "calico": (VXLAN.format("vxlan.calico", 4096, 4789), "ip link set vxlan.calico up"),
-    "othervni": (VXLAN.format("vx0", 7, 4789), "ip link set vx0 up"),
-    "samevni": (VXLAN.format("vx0", 4096, 4789), "ip link set vx0 up"),
     "swarm": ("ip link add docker_gwbridge type bridge",),
-    "moved": (),
-    "taken": (),
 }
-_MOVED: Final = ("swarm", "moved")
-_HOLD: Final = (
-    "import socket, sys\n"
-    "held = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in (4789, 51820)]\n"
-    "for each, port in zip(held, (4789, 51820)): each.bind(('0.0.0.0', port))\n"
-    "print('held', flush=True)\n"
-    "sys.stdin.read()\n"
-)
 
 
 @pytest.fixture(scope="module")
@@ -149,22 +117,6 @@ def checked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Fin
         for name, commands in HOSTS.items():
             for command in commands:
                 lab.run(name, command.split())
-        for name in _MOVED:
-            # As Docker does it: made in the host's network namespace, and set up in another.
-            lab.run(name, VXLAN.format("vx0", 4096, 4789).split())
-            other = lab.popen(
-                name,
-                ["unshare", "--net", "sh", "-c", "echo there; exec cat"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-            )
-            Lines(other.stdout).find("there")
-            lab.run(name, ["ip", "link", "set", "vx0", "netns", str(other.pid)])
-            lab.run(name, ["nsenter", f"--net=/proc/{other.pid}/ns/net", "ip", "link", "set", "vx0", "up"])
-        holding = lab.popen(
-            "taken", [sys.executable, "-c", _HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        Lines(holding.stdout).find("held")
         result = trio.run(check, lab.inventory(), None, str(tmp_path_factory.mktemp("empty")))
     return {host.name: {each.id: each for each in host.findings} for host in result.hosts}
 
@@ -174,26 +126,16 @@ def checked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Fin
     ("host", "requirement", "result", "seen"),
     [
         ("clean", "other-provider", Result.PASS, ""),
-        ("clean", "port-vxlan", Result.PASS, "UDP 4789 is free"),
-        ("clean", "port-wireguard", Result.PASS, "are free"),
         ("cni0", "other-provider", Result.WARN, "a bridge of CNI: interface cni0"),
         ("flannel", "other-provider", Result.WARN, "flannel: interface flannel.1"),
-        ("flannel", "port-vxlan", Result.PASS, "UDP 4789 is free"),
         ("cilium", "other-provider", Result.WARN, "Cilium: interface cilium_"),
         ("weave", "other-provider", Result.WARN, "Weave Net: interface weave"),
         ("proxy", "other-provider", Result.PASS, ""),
         ("calico", "other-provider", Result.PASS, ""),
-        ("calico", "port-vxlan", Result.PASS, "vxlan.calico, Calico's own"),
-        ("othervni", "port-vxlan", Result.WARN, "shared with vx0 (VNI 7)"),
-        ("samevni", "port-vxlan", Result.FAIL, "vx0 (VNI 4096)"),
         ("swarm", "other-provider", Result.WARN, "Docker Swarm: interface docker_gwbridge"),
-        ("swarm", "port-vxlan", Result.FAIL, "Docker Swarm"),
-        ("moved", "port-vxlan", Result.WARN, "a device in another network namespace"),
-        ("taken", "port-vxlan", Result.FAIL, "UDP 4789 is held by python"),
-        ("taken", "port-wireguard", Result.FAIL, "UDP 51820 is held by python"),
     ],
 )
-def test_interfaces_and_sockets_of_the_kernel(
+def test_interfaces_of_the_kernel(
     checked: dict[str, dict[str, Finding]], host: str, requirement: str, result: Result, seen: str
 ) -> None:
     """
