@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Final
 
-from netprobe.questions import Failed, FileList, Files, Process, Processes
+from netprobe.questions import Failed, Files, Process, Processes
 from netprobe.requirements.base import Context
 
 _NAMES: Final = (
@@ -64,39 +63,50 @@ def running(context: Context, *names: str) -> list[Process] | Failed:
     return here
 
 
-def enabling(*services: str) -> Files:
-    """What is there if these services begin at boot: systemd's links and masks, OpenRC's, and SysV's."""
-    patterns: list[str] = []
-    for service in services:
-        for top in ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system"):
-            patterns += [f"{top}/*.{kind}/{service}.service" for kind in ("wants", "requires")]
-        patterns += [f"{top}/{service}.service" for top in ("/etc/systemd/system", "/run/systemd/system")]
-        patterns += [f"/etc/runlevels/*/{service}", f"/etc/rc[2-5].d/S[0-9][0-9]{service}"]
-    return Files(patterns=tuple(patterns), most=1)
+ENABLED: Final = Files(
+    patterns=(
+        *(
+            f"{top}/*.{kind}/*.service"
+            for top in ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system")
+            for kind in ("wants", "requires")
+        ),
+        *(f"{top}/*.service" for top in ("/etc/systemd/system", "/run/systemd/system")),
+        "/etc/runlevels/*/*",
+        "/etc/rc[2-5].d/S[0-9][0-9]*",
+    ),
+    most=1,
+)
+"""All that begins at boot: systemd's links and masks, OpenRC's, and SysV's."""
+
+_MASK: Final = re.compile(r"/(?:etc|run)/systemd/system/([^/]+)\.service")
+_UNIT: Final = re.compile(r".*/([^/]+)\.service")
+_SCRIPT: Final = re.compile(r"/etc/(?:runlevels/[^/]+/|rc\d\.d/S\d\d)([^/]+)")
 
 
-_MASK: Final = re.compile(r"/(?:etc|run)/systemd/system/([^/]+)\.service$")
-
-
-def enabled(found: FileList, services: Sequence[str]) -> dict[str, str]:
+def enabled(context: Context, *services: str) -> dict[str, str] | Failed:
     """
-    The services that begin at boot, each with the path that says so.
+    Those of the services that begin at boot, each with the path that says so.
 
-    A unit that is empty, or a link to /dev/null, is masked (systemd.unit(5)).
+    A unit that is empty, or a link to /dev/null, is masked (systemd.unit(5)). Where systemd has a unit, it
+    leaves the script of the same name alone.
     """
+    found = context.of(ENABLED)
+    if isinstance(found, Failed):
+        return found
+    if found.more:
+        return Failed("E2BIG: more services than are read")
     masked = {
         match[1]
         for file in found.files
-        if (match := _MASK.match(file.path)) and (file.error == "EINVAL" or not (file.error or file.text))
+        if (match := _MASK.fullmatch(file.path)) and (file.error == "EINVAL" or not (file.error or file.text))
     }
+    units = {match[1]: file.path for file in found.files if (match := _UNIT.fullmatch(file.path))}
     by_service: dict[str, str] = {}
-    systemd = {match[1] for file in found.files if (match := re.search(r"/([^/]+)\.service$", file.path))}
     for file in found.files:
-        if _MASK.match(file.path):
-            continue
-        name = re.sub(r"^S\d\d", "", file.path.rpartition("/")[2]).removesuffix(".service")
-        # Where systemd has a unit, it leaves the script of the same name alone.
-        by_script = not file.path.endswith(".service")
-        if name in services and name not in masked and not (by_script and name in systemd):
-            by_service.setdefault(name, file.path)
-    return by_service
+        script = _SCRIPT.fullmatch(file.path)
+        unit = None if script or _MASK.fullmatch(file.path) else _UNIT.fullmatch(file.path)
+        if unit and unit[1] not in masked:
+            by_service.setdefault(unit[1], file.path)
+        elif script and script[1] not in units:
+            by_service.setdefault(script[1], file.path)
+    return {name: by_service[name] for name in services if name in by_service}

@@ -28,7 +28,6 @@ _PAGE: Final = (
     "disabled. These may interfere with rules added by Calico and result in unexpected behavior."
 )
 _FIREWALLD: Final = "firewalld"
-_FIREWALLD_ENABLED: Final = _services.enabling(_FIREWALLD)
 
 
 def _firewalld(context: Context) -> Judgement:
@@ -40,12 +39,12 @@ def _firewalld(context: Context) -> Judgement:
         tables = sorted({f"{each.family} {each.table}" for each in chains if each.table == _FIREWALLD})
         if tables:
             return failed(f"its tables are in the kernel: {', '.join(tables)}")
-    links = context.of(_FIREWALLD_ENABLED)
     if isinstance(running, Failed):
         return unknown(running)
-    if isinstance(links, Failed):
-        return unknown(links)
-    if path := _services.enabled(links, (_FIREWALLD,)).get(_FIREWALLD):
+    enabled = _services.enabled(context, _FIREWALLD)
+    if isinstance(enabled, Failed):
+        return unknown(enabled)
+    if path := enabled.get(_FIREWALLD):
         return failed(f"it does not run, and begins with the next boot ({path})")
     return passed("no firewalld runs, nor begins with the next boot")
 
@@ -94,7 +93,6 @@ _MANAGERS: Final = (
 )
 _NFTABLES: Final = "nftables"
 _SERVICES: Final = (*(service for manager in _MANAGERS for service in manager.services), _NFTABLES)
-_ENABLED: Final = _services.enabling(*_SERVICES)
 _NFTABLES_FILES: Final = ("/etc/nftables.conf", "/etc/sysconfig/nftables.conf", "/etc/nftables.rules")
 _FILES: Final = Files(
     patterns=(
@@ -108,14 +106,13 @@ _UFW_CHAIN: Final = "ufw-"
 
 
 def _managers(context: Context) -> Judgement:
-    links, files = context.of(_ENABLED), context.of(_FILES)
-    if isinstance(links, Failed):
-        return unknown(links)
+    enabled, files = _services.enabled(context, *_SERVICES), context.of(_FILES)
+    if isinstance(enabled, Failed):
+        return unknown(enabled)
     if isinstance(files, Failed):
         return unknown(files)
     if hole := unreadable(files):
         return unknown(hole)
-    enabled = _services.enabled(links, _SERVICES)
     found = {
         **{manager.name: where for manager in _MANAGERS if (where := _active(manager, enabled, files))},
         **_at_work(context),
@@ -247,7 +244,7 @@ GROUP: Final = Group(
                 "the kernel (a dump of nf_tables' chains)"
             ),
             fix="systemctl disable --now firewalld; protect hosts by Calico's HostEndpoint and policies.",
-            asks=(_services.DAEMONS, _FIREWALLD_ENABLED, _nftables.CHAINS),
+            asks=(_services.DAEMONS, _services.ENABLED, _nftables.CHAINS),
             judge=_firewalld,
         ),
         Requirement(
@@ -259,7 +256,7 @@ GROUP: Final = Group(
                 "their configuration; nftables.service; chains in the kernel"
             ),
             fix="systemctl disable --now nftables, or let its file load no rules of its own.",
-            asks=(_services.DAEMONS, _ENABLED, _FILES, _nftables.CHAINS),
+            asks=(_services.DAEMONS, _services.ENABLED, _FILES, _nftables.CHAINS),
             judge=_managers,
         ),
         Requirement(

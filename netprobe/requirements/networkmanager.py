@@ -60,7 +60,6 @@ _RULES: Final = Files(
     )
 )
 _SERVICE: Final = "NetworkManager"
-_ENABLED: Final = _services.enabling(_SERVICE)
 
 FILE: Final = f"{_DIRECTORIES[2]}/calico.conf"
 """Calico, "Configure NetworkManager": the file, and what is in it."""
@@ -308,10 +307,10 @@ def _judge(context: Context) -> Judgement:
     running = _services.running(context, _SERVICE)
     if isinstance(running, Failed):
         return unknown(running)
-    links = context.of(_ENABLED)
-    if isinstance(links, Failed):
-        return unknown(links)
-    enabled = _services.enabled(links, (_SERVICE,)).get(_SERVICE, "")
+    services = _services.enabled(context, _SERVICE)
+    if isinstance(services, Failed):
+        return unknown(services)
+    enabled = services.get(_SERVICE, "")
     if not running and not enabled:
         return not_applicable("no NetworkManager runs, nor begins with the next boot")
     files, rules = context.of(_CONFIGURATION), context.of(_RULES)
@@ -365,7 +364,7 @@ GROUP: Final = Group(
                 "configuration files by its own rules: unmanaged-devices, managed=0, and udev's NM_UNMANAGED"
             ),
             fix=_FIX,
-            asks=(_services.DAEMONS, _ENABLED, _CONFIGURATION, _RULES),
+            asks=(_services.DAEMONS, _services.ENABLED, _CONFIGURATION, _RULES),
             judge=_judge,
         ),
     ),

@@ -40,21 +40,25 @@ class Use(msgspec.Struct, frozen=True, kw_only=True):
     own: tuple[str, ...]
     vni: int = 0
 
-    @property
-    def sockets(self) -> Holders:
-        """The question who has the ports."""
-        return Holders(ports=tuple((socket.IPPROTO_UDP, port) for port in self.ports))
-
 
 _VXLAN: Final = Use(ports=(4789,), kind="vxlan", own=("vxlan.calico", "vxlan-v6.calico"), vni=4096)
 _FLANNEL: Final = Use(ports=(4789, 8472), kind="vxlan", own=("flannel.1", "flannel-v6.1"), vni=1)
 _WIREGUARD: Final = Use(ports=(51820, 51821), kind="wireguard", own=("wireguard.cali", "wg-v6.cali"))
 
+SOCKETS: Final = Holders(
+    ports=tuple(
+        (socket.IPPROTO_UDP, port)
+        for port in sorted({port for use in (_VXLAN, _FLANNEL, _WIREGUARD) for port in use.ports})
+    )
+)
+"""One question about all of them, because each reads all sockets of the kernel."""
+
 
 def _judge(use: Use, context: Context) -> Judgement:
-    links, holders, system = _links.links(context), context.of(use.sockets), context.of(_SYSTEM)
-    if isinstance(links, Failed) or isinstance(holders, Failed) or isinstance(system, Failed):
-        return unknown(next(each for each in (links, holders, system) if isinstance(each, Failed)))
+    links, sockets, system = _links.links(context), context.of(SOCKETS), context.of(_SYSTEM)
+    if isinstance(links, Failed) or isinstance(sockets, Failed) or isinstance(system, Failed):
+        return unknown(next(each for each in (links, sockets, system) if isinstance(each, Failed)))
+    holders = [each for each in sockets if each.port in use.ports]
     if system.uid and any(not each.program for each in holders):
         return unknown(f"as uid {system.uid} the agent does not see who has UDP {holders[0].port}")
     problems = _problems_of_wireguard if use.kind == "wireguard" else _problems_of_vxlan
@@ -126,7 +130,7 @@ def _requirement(id_: str, use: Use, what: str, source: str, *modes: str) -> Req
             "Calico another one: vxlanPort, vxlanVNI, wireguardListeningPort of its FelixConfiguration."
         ),
         modes=modes,
-        asks=(_SYSTEM, _links.LINKS, use.sockets),
+        asks=(_SYSTEM, _links.LINKS, SOCKETS),
         judge=partial(_judge, use),
     )
 

@@ -12,8 +12,9 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
 from netprobe.findings import Finding, Result
 from netprobe.lab import Lab
-from netprobe.questions import Holder, Holders, Outcome, System, SystemFacts
+from netprobe.questions import Holder, Outcome, System, SystemFacts
 from netprobe.requirements import _links, _netlink
+from netprobe.requirements.tunnels import SOCKETS
 from tests.requirements.asking import found
 from tests.requirements.hosts import found as judged
 
@@ -193,11 +194,10 @@ def test_no_two_wireguard_devices_share_a_port(
     devices: list[tuple[str, str]], is_held: bool, result: Result
 ) -> None:
     """Which of them has it the links do not tell; where only Calico's is there, it is that."""
-    ports = tuple((17, port) for port in (51820, 51821))
     held = [Holder(protocol=17, address="0.0.0.0", port=51820, program="")] if is_held else []
     finding = judged(
         "port-wireguard",
-        given={_links.LINKS: _links_of(*devices), Holders(ports=ports): held, System(): SYSTEM},
+        given={_links.LINKS: _links_of(*devices), SOCKETS: held, System(): SYSTEM},
     )
 
     assert result is finding.result, finding.seen
