@@ -16,7 +16,7 @@ import msgspec
 
 from netprobe.questions import Failed, File, FileList, Files
 from netprobe.requirements import _services
-from netprobe.requirements._settings import Setting, boolean, settings, unreadable, unshadowed
+from netprobe.requirements._settings import Setting, boolean, name_of, settings, unreadable, unshadowed
 from netprobe.requirements.base import (
     Context,
     Group,
@@ -59,6 +59,15 @@ _RULES: Final = Files(
         )
     )
 )
+_VERSIONS: Final = Files(
+    patterns=(
+        "/usr/lib/NetworkManager/[0-9]*",
+        "/usr/lib64/NetworkManager/[0-9]*",
+        "/usr/lib/*/NetworkManager/[0-9]*",
+    ),
+    most=0,
+)
+"""Where its plugins are: a directory that is called by its version."""
 _SERVICE: Final = "NetworkManager"
 
 FILE: Final = f"{_DIRECTORIES[2]}/calico.conf"
@@ -189,8 +198,8 @@ class Configuration(msgspec.Struct, frozen=True):
         return None
 
 
-def configuration(files: Iterable[File]) -> Configuration:
-    """What the files say together, which are in the order of `_CONFIGURATION`."""
+def configuration(files: Iterable[File], version: tuple[int, ...] = ()) -> Configuration:
+    """What the files, in the order of `_CONFIGURATION`, say together to NetworkManager of this version."""
     unmanaged: list[Spec] = []
     sections: list[Section] = []
     for file in unshadowed(files, _DIRECTORIES):
@@ -198,10 +207,13 @@ def configuration(files: Iterable[File]) -> Configuration:
         if file.path == _INTERN:
             unmanaged = _intern(unmanaged, read)
             continue
-        if file.path != _MAIN and not _is_enabled(read):
+        if file.path != _MAIN and not _is_enabled(read, version):
             continue
-        for setting in read:
-            if setting.section == "keyfile":
+        keyfile = [each for each in read if each.section == "keyfile"]
+        # Of a key that is there twice, GLib has the last one, in its place.
+        last = {each.key: each for each in keyfile}
+        for setting in keyfile:
+            if last[setting.key] is setting:
                 unmanaged = _changed(unmanaged, setting)
         # Files that are read later come first, and in each the section without a suffix comes last.
         sections = [*_sections(read), *sections]
@@ -234,21 +246,53 @@ def _intern(unmanaged: list[Spec], read: list[Setting]) -> list[Spec]:
     return unmanaged
 
 
-def _is_enabled(read: list[Setting]) -> bool:
+def _is_enabled(read: list[Setting], version: tuple[int, ...]) -> bool:
     """
     Whether a file is not disabled by its own [.config].
 
-    Of what depends on NetworkManager's version it is taken that the file is for this one.
+    Of what depends on the version, where nobody knows that, it is taken that the file is for this one.
     """
-    for setting in read:
-        if (setting.section, setting.key) == (".config", "enable"):
-            value = boolean(setting.value)
-            if value is not None:
-                return value
-            specs = split(setting.value)
-            wanted = [each for each in specs if not each.lower().startswith("except:")]
-            return not wanted or any(each.startswith("nm-version") for each in wanted)
-    return True
+    said = [each.value for each in read if (each.section, each.key) == (".config", "enable")]
+    if not said:
+        return True
+    value = boolean(said[-1])
+    if value is not None:
+        return value
+    specs = split(said[-1])
+    exceptions = [each[len("except:") :] for each in specs if each.startswith("except:")]
+    wanted = [each for each in specs if not each.startswith("except:")]
+    if any(_is_for(each, version, otherwise=False) for each in exceptions):
+        return False
+    return not wanted or any(_is_for(each, version, otherwise=True) for each in wanted)
+
+
+def _is_for(spec: str, version: tuple[int, ...], *, otherwise: bool) -> bool:
+    """Whether a condition of [.config] is so; those on the environment are none that NetworkManager has."""
+    tag, _colon, text = spec.partition(":")
+    if not tag.startswith("nm-version"):
+        return False
+    if not version:
+        return otherwise
+    numbers = _numbers(text)
+    same = version[: len(numbers)] == numbers
+    if tag == "nm-version" or not numbers:
+        return same and bool(numbers)
+    # With three numbers it is about that series only: the last one alone is compared.
+    in_series = len(numbers) < 3 or version[:2] == numbers[:2]
+    if tag == "nm-version-min":
+        return in_series and version[: len(numbers)] >= numbers
+    return tag == "nm-version-max" and in_series and version[: len(numbers)] <= numbers
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    match = re.match(r"\d{1,6}(?:\.\d{1,6}){0,2}", text)
+    return () if match is None else tuple(int(part) for part in match[0].split("."))
+
+
+def version_of(found: FileList) -> tuple[int, ...]:
+    """The version of NetworkManager that is installed, () where that is not known, or there are several."""
+    versions = {_numbers(name_of(file.path)) for file in found.files}
+    return versions.pop() if len(versions) == 1 else ()
 
 
 def _sections(read: list[Setting]) -> list[Section]:
@@ -314,15 +358,15 @@ def _judge(context: Context) -> Judgement:
     if not running and not enabled:
         return not_applicable("no NetworkManager runs, nor begins with the next boot")
     files, rules = context.of(_CONFIGURATION), context.of(_RULES)
-    for answer in (files, rules):
-        if isinstance(answer, Failed):
-            return unknown(answer)
-        if hole := unreadable(answer):
-            return unknown(hole)
-    assert isinstance(files, FileList)  # noqa: S101 - for the type checker: looked at above
-    assert isinstance(rules, FileList)  # noqa: S101
+    versions = context.of(_VERSIONS)
+    if isinstance(files, Failed) or isinstance(rules, Failed) or isinstance(versions, Failed):
+        return unknown(next(each for each in (files, rules, versions) if isinstance(each, Failed)))
+    if hole := unreadable(files) or unreadable(rules):
+        return unknown(hole)
     runs = f"{running[0].label} runs" if running else f"NetworkManager begins with the next boot ({enabled})"
-    return _judged(context, configuration(files.files), rules, runs, is_running=bool(running))
+    return _judged(
+        context, configuration(files.files, version_of(versions)), rules, runs, is_running=bool(running)
+    )
 
 
 def _judged(
@@ -364,7 +408,7 @@ GROUP: Final = Group(
                 "configuration files by its own rules: unmanaged-devices, managed=0, and udev's NM_UNMANAGED"
             ),
             fix=_FIX,
-            asks=(_services.DAEMONS, _services.ENABLED, _CONFIGURATION, _RULES),
+            asks=(_services.DAEMONS, _services.ENABLED, _CONFIGURATION, _RULES, _VERSIONS),
             judge=_judge,
         ),
     ),
