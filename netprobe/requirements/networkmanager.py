@@ -69,6 +69,7 @@ _VERSIONS: Final = Files(
 )
 """Where its plugins are: a directory that is called by its version."""
 _SERVICE: Final = "NetworkManager"
+_DEVICE: Final = "device"
 
 FILE: Final = f"{_DIRECTORIES[2]}/calico.conf"
 """Calico, "Configure NetworkManager": the file, and what is in it."""
@@ -201,7 +202,7 @@ class Configuration(msgspec.Struct, frozen=True):
 def configuration(files: Iterable[File], version: tuple[int, ...] = ()) -> Configuration:
     """What the files, in the order of `_CONFIGURATION`, say together to NetworkManager of this version."""
     unmanaged: list[Spec] = []
-    sections: list[Section] = []
+    sections: dict[str, dict[str, Setting]] = {}
     for file in unshadowed(files, _DIRECTORIES):
         read = list(settings(file.text, file.path, comments="#"))
         if file.path == _INTERN:
@@ -215,9 +216,8 @@ def configuration(files: Iterable[File], version: tuple[int, ...] = ()) -> Confi
         for setting in keyfile:
             if last[setting.key] is setting:
                 unmanaged = _changed(unmanaged, setting)
-        # Files that are read later come first, and in each the section without a suffix comes last.
-        sections = [*_sections(read), *sections]
-    return Configuration(tuple(unmanaged), tuple(sections))
+        _merge(sections, read)
+    return Configuration(tuple(unmanaged), tuple(_in_order(sections)))
 
 
 def _specs(setting: Setting) -> list[Spec]:
@@ -295,16 +295,21 @@ def version_of(found: FileList) -> tuple[int, ...]:
     return versions.pop() if len(versions) == 1 else ()
 
 
-def _sections(read: list[Setting]) -> list[Section]:
-    by_name: dict[str, dict[str, Setting]] = {}
-    for setting in read:
-        if setting.section == "device" or setting.section.startswith("device-"):
-            by_name.setdefault(setting.section, {})[setting.key] = setting
+def _merge(sections: dict[str, dict[str, Setting]], read: list[Setting]) -> None:
+    """Add the sections [device…] of a file, or what it has for those that are there; its last one first."""
+    names = dict.fromkeys(each.section for each in read if each.section.startswith(_DEVICE))
+    for name in reversed(names):
+        own = {each.key: each for each in read if each.section == name}
+        sections.setdefault(name, {}).update(own)
+
+
+def _in_order(sections: Mapping[str, Mapping[str, Setting]]) -> list[Section]:
+    """The sections as they are searched: those of later files first, and the one without a suffix last."""
     found = [
         Section(name, tuple(_specs(values["match-device"])) if "match-device" in values else None, values)
-        for name, values in by_name.items()
+        for name, values in reversed(sections.items())
     ]
-    return sorted(found, key=lambda section: section.name == "device")
+    return sorted(found, key=lambda section: section.name == _DEVICE)
 
 
 _CONDITION: Final = re.compile(r'\s*([A-Z]+(?:\{[^}]*\})?)\s*(==|!=|\+?=|:=)\s*"([^"]*)"\s*')

@@ -181,8 +181,22 @@ KEY: Final = "[keyfile]\nunmanaged-devices"
         pytest.param({MAIN: "[device-x]\nmatch-device=type:veth\nmanaged=0"}, False, id="another-device"),
         pytest.param({MAIN: "[device]\nmanaged=0\n[device-x]\nmanaged=1"}, False, id="unnamed-last"),
         pytest.param(
-            {MAIN: "[device-x]\nmanaged=1", f"{ETC}/a.conf": "[device]\nmanaged=0"}, True, id="later"
+            {MAIN: "[device-x]\nmanaged=1", f"{ETC}/a.conf": "[device-y]\nmanaged=0"}, True, id="later"
         ),
+        pytest.param(
+            {MAIN: "[device-x]\nmanaged=1", f"{ETC}/a.conf": "[device]\nmanaged=0"}, False, id="unnamed-later"
+        ),
+        pytest.param(
+            {MAIN: "[device-x]\nmanaged=1", f"{ETC}/a.conf": "[device-x]\nmanaged=0"}, True, id="same-name"
+        ),
+        pytest.param(
+            {MAIN: "[device-x]\nmatch-device=eth9", f"{ETC}/a.conf": "[device-x]\nmanaged=0"},
+            False,
+            id="same-name-merged",
+        ),
+        pytest.param({MAIN: "[device-x]\nmanaged=1\n[device-y]\nmanaged=0"}, False, id="first-of-a-file"),
+        pytest.param({f"{ETC}/a.conf": f"{KEY}+=*\nunmanaged-devices=eth9"}, False, id="in-their-order"),
+        pytest.param({f"{ETC}/a.conf": f"{KEY}=eth9\nunmanaged-devices=*"}, True, id="last-of-two"),
         pytest.param({MAIN: "[device-x]\nstop-match=yes\n[device-y]\nmanaged=0"}, False, id="stop-match"),
         pytest.param({MAIN: f"{KEY}=*\n[device-x]\nmanaged=1"}, True, id="the-list-wins"),
     ],
@@ -291,3 +305,33 @@ def test_any_settings_are_judged(text: str) -> None:
     """
     configuration([text_file(MAIN, text)]).managed(CALI)
     assert all(split(text))
+
+
+@pytest.mark.parametrize(
+    ("condition", "is_read"),
+    [
+        ("nm-version:1.42", True),
+        ("nm-version:1.42.4", True),
+        ("nm-version:1.42.5", False),
+        ("nm-version:1.4", False),
+        ("nm-version-min:1.40", True),
+        ("nm-version-min:1.40.9", False),
+        ("nm-version-min:1.42.4", True),
+        ("nm-version-max:1.42.9", True),
+        ("nm-version-max:1.44.1", False),
+        ("nm-version-max:2", True),
+        ("except:nm-version-min:1.42", False),
+        ("except:nm-version:1.0", True),
+        ("except:env:X", True),
+        ("env:X,nm-version-min:1.0", True),
+        ("something", False),
+    ],
+)
+def test_a_file_for_some_versions(tmp_path: Path, condition: str, is_read: bool) -> None:
+    """
+    The version is that of the directory with NetworkManager's plugins; what is expected 1.42.4 itself said.
+    """
+    plugin = "/usr/lib/x86_64-linux-gnu/NetworkManager/1.42.4/libnm-device-plugin-wifi.so"
+    finding = judged(tmp_path, {plugin: "", f"{ETC}/a.conf": f"[.config]\nenable={condition}\n{KEY}=*"})
+
+    assert is_read is (Result.PASS is finding.result), finding.seen
