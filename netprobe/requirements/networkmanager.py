@@ -303,7 +303,7 @@ def _merge(sections: dict[str, dict[str, Setting]], read: list[Setting]) -> None
         sections.setdefault(name, {}).update(own)
 
 
-def _in_order(sections: Mapping[str, Mapping[str, Setting]]) -> list[Section]:
+def _in_order(sections: dict[str, dict[str, Setting]]) -> list[Section]:
     """The sections as they are searched: those of later files first, and the one without a suffix last."""
     found = [
         Section(name, tuple(_specs(values["match-device"])) if "match-device" in values else None, values)
