@@ -67,7 +67,7 @@ def _judge(
 async def _gather(inventory: Inventory, root: str, told: Progress, access: Access) -> dict[str, Evidence]:
     """What every host answers, in the order of the inventory."""
     hosts = {host.name: host for host in inventory.hosts}
-    crew = Crew(inventory.hosts, access, lambda _name, _reason: None, told)
+    crew = Crew(inventory.hosts, access, lambda _name, _reason: None, told, "inspector")
     told.phase("starting agents", len(hosts))
     async with trio.open_nursery() as nursery:
         try:
