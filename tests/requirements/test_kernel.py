@@ -146,7 +146,7 @@ def test_a_table_is_there_where_iptables_lists_it(tool: str, variant: Variant, n
 
 def test_what_this_kernel_lacks_fails_with_its_own_words() -> None:
     """Evidence is what the kernel answered; which of them fail depends on the machine."""
-    lacking = {name: finding for name, finding in here().items() if finding.result is Result.FAIL}
+    lacking = {name: here()[name] for name in KERNEL if here()[name].result is Result.FAIL}
     said = {
         "device-ipip": "EOPNOTSUPP",
         "device-wireguard": "EOPNOTSUPP",
