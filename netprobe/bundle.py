@@ -37,25 +37,40 @@ _STAGE_ONE: Final = (
     f"exec(zlib.decompress(r(int(r({LENGTH_DIGITS})))))"
 )
 
-# The modules in the order of their imports: each finds those before it in sys.modules.
-_MODULES: Final = (
-    "wire",
-    "filters",
-    "pathmtu",
-    "loop",
-    "templates",
-    "taps",
-    "netlink",
-    "conntrack",
-    "counters",
-    "facts",
-    "ways",
-    "unfinished",
-    "fire",
-    "listeners",
-    "connect",
-    "main",
-)
+# By program the modules in the order of their imports: each finds those before it in sys.modules. The last
+# one is what runs.
+_PROGRAMS: Final = {
+    "main": (
+        "wire",
+        "filters",
+        "pathmtu",
+        "loop",
+        "conversation",
+        "templates",
+        "taps",
+        "netlink",
+        "conntrack",
+        "counters",
+        "facts",
+        "ways",
+        "unfinished",
+        "fire",
+        "listeners",
+        "connect",
+        "main",
+    ),
+    "inspector": (
+        "wire",
+        "loop",
+        "conversation",
+        "netlink",
+        "facts",
+        "throwaway",
+        "sights",
+        "inspection",
+        "inspector",
+    ),
+}
 
 _OFFLINE: Final = ("clocks", "offline")
 """What only a programme has that nobody talks to."""
@@ -92,10 +107,15 @@ def command(python: Sequence[str]) -> list[str]:
 
 
 @cache
-def stream() -> bytes:
-    """What goes to the started command's stdin: the length, then the compressed program."""
-    program = zlib.compress(f"{_loaded(_MODULES)}package.main.main()\n".encode(), level=9)
-    return str(len(program)).zfill(LENGTH_DIGITS).encode() + program
+def stream(program: str = "main") -> bytes:
+    """
+    What goes to the started command's stdin: the length, then the compressed program.
+
+    `main` is the agent of a run, `inspector` that of a check.
+    """
+    text = f"{_loaded(_PROGRAMS[program])}package.{program}.main()\n"
+    packed = zlib.compress(text.encode(), level=9)
+    return str(len(packed)).zfill(LENGTH_DIGITS).encode() + packed
 
 
 def _loaded(modules: Sequence[str]) -> str:
@@ -112,7 +132,7 @@ def programme(title: str, schedule: bytes) -> str:
 
 @cache
 def _offline() -> str:
-    return _packed(_loaded((*_MODULES, *_OFFLINE)).encode())
+    return _packed(_loaded((*_PROGRAMS["main"], *_OFFLINE)).encode())
 
 
 def _packed(data: bytes) -> str:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from ipaddress import ip_interface
-from typing import Annotated, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
 
 from netprobe.bpf import Instruction
+from netprobe.questions import Question
 from netprobe.template import ATTEMPT_BITS, Kind, Sight, Template
 
 PROTOCOL: Final = 1
@@ -26,7 +27,7 @@ _MAX_NOISE_LINES: Final = 200
 _NOISE_CHARACTERS: Final = 300
 _SHOWN: Final = 80
 # A bug of the other end must not be one of this: what nests too deeply is no answer either.
-_NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 # What an agent says is believed within bounds: a number that is none of these is garbage.
 Number = Annotated[int, Meta(ge=0, le=0xFFFFFFFF)]
@@ -245,6 +246,33 @@ class Counters(msgspec.Struct):
     counters: dict[str, Count]
 
 
+class Inspect(msgspec.Struct):
+    """
+    Answer questions about the host, within so many seconds; files are looked for below `root`.
+
+    `order` is the byte order in which messages to the kernel are written (`sys.byteorder`).
+    """
+
+    root: str
+    within: float
+    order: str
+    questions: list[Question[Any]]
+
+
+class Answer(msgspec.Struct):
+    """The answer to one question, not yet decoded; or an error, with `namespace` that of making one."""
+
+    ok: msgspec.Raw = msgspec.Raw()
+    error: str = ""
+    namespace: bool = False
+
+
+class Inspected(msgspec.Struct):
+    """An answer for each question, in their order."""
+
+    answers: list[Answer]
+
+
 class Collect(msgspec.Struct):
     """Tell what was seen, once `expect` packets have come where they are awaited, or after a time (s)."""
 
@@ -340,7 +368,7 @@ class Conversation:
     def _greet(self, line: bytes) -> None:
         try:
             hello = msgspec.json.decode(line, type=_Hello)
-        except _NOT_JSON:
+        except NOT_JSON:
             text = self._conceal(line).decode("utf-8", "replace").strip()
             if text:
                 self.noise.append(text[:_NOISE_CHARACTERS])
@@ -357,7 +385,7 @@ class Conversation:
     def _reply(self, line: bytes) -> Reply:
         try:
             return msgspec.json.decode(line, type=Reply)
-        except _NOT_JSON:
+        except NOT_JSON:
             message = f"not an agent's answer: {self._quote(line)}"
             raise ProtocolError(message) from None
 
@@ -372,6 +400,6 @@ def result(reply: Reply, kind: type[_T]) -> _T:
         raise AgentError(reply.error)
     try:
         return msgspec.json.decode(reply.ok, type=kind)
-    except _NOT_JSON as error:
+    except NOT_JSON as error:
         message = f"an answer that is no {kind.__name__}: {error}"
         raise ProtocolError(message) from None

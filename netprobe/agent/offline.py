@@ -19,7 +19,8 @@ import sys
 import time
 
 from netprobe.agent.clocks import Clock
-from netprobe.agent.main import Agent, make_ready
+from netprobe.agent.conversation import make_ready
+from netprobe.agent.main import Agent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from click.shell_completion import shell_complete
 
 from netprobe import __version__
 from netprobe.cli import INTERRUPTED_STATUS
+from netprobe.cli.check import check
 from netprobe.cli.completion import COMPLETION_VARIABLE, completion
 from netprobe.cli.demo import demo
 from netprobe.cli.errors import IO_STATUS, Refused, tell
@@ -38,6 +39,7 @@ Examples:
   netprobe inventory import --help      an inventory out of Ansible, kubectl, Vagrant or a list
   netprobe inventory check hosts.yaml   what would be probed, and is the inventory right
   netprobe run hosts.yaml               probe everything, print what gets through
+  netprobe check hosts.yaml             is each host fit to be a node
   netprobe trace hosts.yaml a b bgp     at which hop BGP from a to b is lost
   netprobe mtu hosts.yaml               the largest packet that arrives whole, and the MTU for Calico
   netprobe plan hosts.yaml -o plan      the same run by Ansible, where no machine reaches all hosts
@@ -59,7 +61,7 @@ def cli() -> None:
     """
 
 
-for command in (run, trace, mtu, plan, collate, demo, inventory, completion):
+for command in (run, check, trace, mtu, plan, collate, demo, inventory, completion):
     cli.add_command(command)
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
+import trio
 
+from netprobe.coordinator.check import check
+from netprobe.findings import Result
 from netprobe.lab import Lab, describe
 from netprobe.model import Segment, Verdict
 from tests.lab.live.programs import Lines
@@ -100,3 +104,19 @@ def test_a_port_that_is_opened_is_open(lab: Lab) -> None:
         is_open = cell.flow.dst == "a" or cell.flow.probe == "bgp"
 
         assert (Verdict.OPEN if is_open else Verdict.REJECTED) is cell.judgement.verdict, evidence(cell)
+
+
+def test_a_check_finds_it_on_the_host_where_it_runs(lab: Lab, tmp_path: Path) -> None:
+    """
+    By its process and the tables that it has in the kernel; the host beside it has neither.
+    """
+    result = trio.run(check, lab.inventory(), None, str(tmp_path))
+    found = {
+        (host.name, each.id): (each.result, each.seen) for host in result.hosts for each in host.findings
+    }
+
+    assert Result.PASS is found["a", "firewalld"][0]
+    assert Result.FAIL is found["b", "firewalld"][0]
+    assert re.fullmatch(r"firewalld \(pid \d+\) runs", found["b", "firewalld"][1])
+    assert Result.WARN is found["b", "nft-tables"][0]
+    assert "inet firewalld filter_INPUT" in found["b", "nft-tables"][1]
