@@ -7,13 +7,15 @@ import re
 import shutil
 import struct
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import cache
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 import pytest
 
 from netprobe.findings import Finding, Result
+from netprobe.lab import Lab
 from netprobe.model import Family
 from netprobe.requirements import registry
 from netprobe.requirements._xtables import Variant
@@ -31,10 +33,16 @@ KERNEL: Final = tuple(
 _BOTH: Final = ("IPv4", "IPv6")
 
 
+def kernel(*prefix: str, **options: Any) -> dict[str, Finding]:  # noqa: ANN401 - those of `found`
+    """What is found of the kernel alone: who else runs on the machine meanwhile makes no difference to it."""
+    findings = found(*prefix, **options)
+    return {name: findings[name] for name in KERNEL}
+
+
 @cache
-def here() -> Mapping[str, Finding]:
+def here() -> dict[str, Finding]:
     """The findings of this machine, as it is."""
-    return found()
+    return kernel()
 
 
 _TOOLS: Final = re.compile(r"\b(?:ip6?tables-\w+|ipset|conntrack|tc)\b(?= -| \w)")
@@ -224,11 +232,11 @@ def _lacking() -> Iterator[tuple[str, tuple[str, ...], set[str]]]:
 )
 def test_a_kernel_that_lacks_it_fails_that_alone(name: str, rules: tuple[str, ...], others: set[str]) -> None:
     """Where the kernel refuses, the requirement fails (warns, where it is recommended); the others stand."""
-    refused = found(*refusing(*rules))
+    refused = kernel(*refusing(*rules))
 
     wanted = Result.FAIL if registry()[name].level.value == "required" else Result.WARN
     assert wanted is refused[name].result
-    assert differing(refused, dict(here())).keys() <= {name, *others}
+    assert differing(refused, here()).keys() <= {name, *others}
 
 
 def test_every_requirement_of_the_kernel_is_refused_once() -> None:
@@ -238,10 +246,10 @@ def test_every_requirement_of_the_kernel_is_refused_once() -> None:
 
 def test_one_variant_is_enough() -> None:
     """Without ip_tables, and without nfnetlink's nft_compat, the other variant carries everything."""
-    without_legacy = found(*refusing(*_NO_LEGACY))
-    without_nft = found(*refusing("sendto~000b0100=EINVAL"))
+    without_legacy = kernel(*refusing(*_NO_LEGACY))
+    without_nft = kernel(*refusing("sendto~000b0100=EINVAL"))
 
-    assert {} == differing(without_legacy, dict(here()))
+    assert {} == differing(without_legacy, here())
     assert "legacy lacks" in without_legacy["iptables"].seen
     assert Result.PASS is without_nft["iptables"].result
 
@@ -249,9 +257,9 @@ def test_one_variant_is_enough() -> None:
 def test_who_may_not_load_ip_tables_does_not_know_that_it_is_missing() -> None:
     """Nothing loads it on demand but a privilege that a container may lack; the variant is then unknown."""
     refused = refusing(_SOCKET, *_NO_LEGACY)
-    confined = found("setpriv", "--bounding-set=-sys_module", "--", *refused)
+    confined = kernel("setpriv", "--bounding-set=-sys_module", "--", *refused)
 
-    assert Result.FAIL is found(*refused)["table-filter"].result
+    assert Result.FAIL is kernel(*refused)["table-filter"].result
     assert Result.UNKNOWN is confined["table-filter"].result
     assert "legacy: IPv4 ENOPROTOOPT" in confined["table-filter"].seen
     assert Result.UNKNOWN is confined["iptables"].result
@@ -260,7 +268,7 @@ def test_who_may_not_load_ip_tables_does_not_know_that_it_is_missing() -> None:
 def test_a_mixture_of_variants_is_none() -> None:
     """One extension in legacy alone and another in nft alone: each passes, and no variant has both."""
     rules = (f"getsockopt~{b'set'.hex()}00=ENOENT", f"sendto~{b'rpfilter'.hex()}00=ENOENT")
-    mixed = found(*refusing(*rules))
+    mixed = kernel(*refusing(*rules))
 
     assert Result.PASS is mixed["match-set"].result
     assert Result.PASS is mixed["match-rpfilter"].result
@@ -271,8 +279,8 @@ def test_a_mixture_of_variants_is_none() -> None:
 def test_ipv6_that_nobody_needs_is_a_warning() -> None:
     """Extensions of IPv6 are required where a host of the inventory has an IPv6 address."""
     rules = ("getsockopt@*,41=ENOPROTOOPT", f"sendto~0a0000000d000100{b'rpfilter'.hex()}=ENOENT")
-    here_ipv4 = found(*refusing(*rules), addresses=("192.0.2.1",))
-    here_both = found(*refusing(*rules), addresses=("192.0.2.1", "2001:db8::1"))
+    here_ipv4 = kernel(*refusing(*rules), addresses=("192.0.2.1",))
+    here_both = kernel(*refusing(*rules), addresses=("192.0.2.1", "2001:db8::1"))
 
     assert Result.WARN is here_ipv4["match-rpfilter"].result
     assert Result.PASS is here_ipv4["iptables"].result
@@ -282,7 +290,7 @@ def test_ipv6_that_nobody_needs_is_a_warning() -> None:
 
 def test_a_kernel_without_ipv6_needs_none_of_it() -> None:
     """Where no IPv6 socket can be opened, IPv4 is all there is to ask for."""
-    without = found(*refusing("socket@10=EAFNOSUPPORT"))
+    without = kernel(*refusing("socket@10=EAFNOSUPPORT"))
 
     assert Result.NOT_APPLICABLE is without["match-icmpv6"].result
     assert "legacy: IPv4; nft: IPv4" == without["match-set"].seen
@@ -291,7 +299,7 @@ def test_a_kernel_without_ipv6_needs_none_of_it() -> None:
 
 def test_the_answers_need_no_program_of_the_host() -> None:
     """With nothing in the PATH they are the same."""
-    assert {} == differing(found("/usr/bin/env", "-i", "PATH=/nonexistent"), dict(here()))
+    assert {} == differing(kernel("/usr/bin/env", "-i", "PATH=/nonexistent"), here())
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -301,36 +309,43 @@ def test_every_python_finds_the_same(version: str) -> None:
     if interpreter is None:
         pytest.skip(f"no Python {version} in the PATH or with pyenv")
 
-    assert dict(here()) == found(python=interpreter)
+    assert here() == kernel(python=interpreter)
 
 
 def test_modes_choose_what_is_required() -> None:
     """What no chosen mode needs does not apply, and what was seen is told all the same."""
-    chosen = found(*refusing(*_without("ipvs")), modes=("vxlan",))
+    chosen = kernel(*refusing(*_without("ipvs")), modes=("vxlan",))
 
     assert Result.NOT_APPLICABLE is chosen["match-ipvs"].result
     assert "ENOENT" in chosen["match-ipvs"].seen
     assert Result.PASS is chosen["device-vxlan"].result
-    assert Result.FAIL is found(*refusing(*_without("ipvs")), modes=("ipvs",))["match-ipvs"].result
+    assert Result.FAIL is kernel(*refusing(*_without("ipvs")), modes=("ipvs",))["match-ipvs"].result
 
 
 def test_nothing_is_left_on_the_host() -> None:
-    """No device, no table, no set, no entry of connection tracking: the host's own namespace is as it was."""
+    """No device, no table, no set, no connection in the host's own namespace, and no file system mounted."""
     looks = (
-        ["ip", "-o", "link"],
-        ["nft", "list", "tables"],
-        ["ipset", "list", "-n"],
-        ["cat", "/proc/net/ip_tables_names"],
-        ["cat", "/proc/self/mountinfo"],
+        "ip -o link",
+        "nft list tables",
+        "ipset list -n",
+        "cat /proc/net/ip_tables_names",
+        "conntrack -L",
     )
 
-    def seen() -> list[str]:
-        return [subprocess.run(look, capture_output=True, text=True, check=False).stdout for look in looks]
+    with Lab.mesh(2) as lab:
+        node = ("nsenter", f"--net=/run/netns/{lab.hosts['n1'].namespace}", "--")
 
-    before = seen()
-    checked(host("here"))
+        def seen() -> list[str]:
+            commands = ([*node, "sh", "-c", look] for look in looks)
+            return [
+                subprocess.run(each, capture_output=True, text=True, check=False).stdout for each in commands
+            ]
 
-    assert before == seen()
+        before = seen()
+        checked(host("here", *node))
+
+        assert before == seen()
+    assert " - tmpfs netprobe " not in Path("/proc/self/mountinfo").read_text()
 
 
 def test_a_host_takes_less_than_a_second_of_its_cpu() -> None:
@@ -346,4 +361,4 @@ def test_a_host_takes_less_than_a_second_of_its_cpu() -> None:
 
 def test_results_are_the_same_twice() -> None:
     """Nothing that is asked changes what is asked next."""
-    assert results(found()) == results(dict(here()))
+    assert results(kernel()) == results(here())
