@@ -52,6 +52,7 @@ _MODULES: Final = (
     "connect",
     "throwaway",
     "sights",
+    "fetch",
     "inspection",
     "main",
 )
