@@ -106,7 +106,7 @@ def check(
     local: bool,
     login: Login,
     verbose: bool,
-    **options: Any,
+    **more: Any,  # noqa: ANN401 - those of given_options
 ) -> int:
     """
     Check what Calico requires of each node: kernel, privileges, interfaces, configuration.
@@ -117,7 +117,7 @@ def check(
     wanted = _wanted(inventory, local=local)
     if not root.startswith("/"):
         raise Refused(f"--root {root}: expected an absolute path, of a directory on the hosts")
-    known = given(**options)
+    known = given(**more)
     target = Output(output)
     access = login.access(inventory or Path())
 

@@ -1,4 +1,4 @@
-"""The options of `netprobe check` that say what the inventory does not: versions, certificates, a kubeconfig."""
+"""Options of `netprobe check` for what the inventory does not say: versions, certificates, a kubeconfig."""
 
 from __future__ import annotations
 
@@ -124,14 +124,10 @@ def _checked(text: str, what: str, kind: str) -> str:
 
 
 def _cluster(path: Path) -> Cluster:
-    import yaml
-
     from netprobe.requirements.given import Cluster
+    from netprobe.requirements.texts import yaml_texts
 
-    try:
-        document = yaml.safe_load(_text(path, "--kubeconfig"))
-    except (yaml.YAMLError, ValueError, RecursionError):
-        raise Refused(f"--kubeconfig {path}: not YAML") from None
+    document = yaml_texts(_text(path, "--kubeconfig"))
     config = _Config(path, document if isinstance(document, dict) else {})
     name = config.document.get("current-context")
     if not isinstance(name, str) or not name:
@@ -195,7 +191,7 @@ class _Config:
             certificate=certificate if key else "",
             key=Secret(key if certificate else ""),
             token=Secret(token),
-            verify=cluster.get("insecure-skip-tls-verify") is not True,
+            verify=self.word(cluster, "insecure-skip-tls-verify") != "true",
         )
 
     def _pem(self, entry: _Entry, key: str, kind: str) -> str:

@@ -34,7 +34,7 @@ Version = tuple[int, int]
 _TESTED: Final = ((1, 27), (1, 30))
 _OLDEST: Final = (1, 21)
 _NUMBERS: Final = re.compile(r"v?(\d{1,3})\.(\d{1,4})(?![\d])")
-_MANIFESTS: Final = Files(patterns=("/etc/kubernetes/manifests/*.yaml",))
+MANIFESTS: Final = Files(patterns=("/etc/kubernetes/manifests/*.yaml",))
 _IMAGE: Final = re.compile(
     r"image:\s*[\"']?[^\s\"']*/kube-(?:apiserver|controller-manager|scheduler):(v[^\s\"'@]{1,40})"
 )
@@ -67,7 +67,7 @@ def kubernetes_versions(context: Context) -> dict[str, list[str]]:
             add(text, f"API server {target.label}")
     for text in cells(cluster_page(context, NODES), "Version"):
         add(text, "kubelet")
-    files = context.of(_MANIFESTS)
+    files = context.of(MANIFESTS)
     for file in [] if isinstance(files, Failed) else files.files:
         for text in _IMAGE.findall(file.text):
             add(text, file.path)
@@ -183,7 +183,7 @@ GROUP: Final = Group(
                 "images of static pods, and what --kubernetes says"
             ),
             fix="Upgrade Kubernetes, to a version from 1.27 to 1.30.",
-            asks=(_MANIFESTS,),
+            asks=(MANIFESTS,),
             asks_about=about_api,
             judge=_kubernetes,
         ),
@@ -197,7 +197,7 @@ GROUP: Final = Group(
             ),
             method="istiod's images where a kubeconfig lets them be seen, or --istio; Kubernetes' version",
             fix="Install a version of Istio that is for this version of Kubernetes.",
-            asks=(_MANIFESTS,),
+            asks=(MANIFESTS,),
             asks_about=about_api,
             judge=_istio,
         ),
