@@ -197,7 +197,7 @@ def _judge(part: Part, context: Context) -> Judgement:
     if any(each.is_unclear for each in variants):
         return _unclear(context, seen)
     without = tuple(family for family in families if family is not Family.IPV6)
-    if not _has_ipv6(context) and any(each.is_complete(without) for each in variants):
+    if without and not _has_ipv6(context) and any(each.is_complete(without) for each in variants):
         return warned(f"{seen}; no host of the inventory has an IPv6 address, where it would be needed")
     return failed(seen)
 

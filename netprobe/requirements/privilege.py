@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
-from netprobe.questions import Act, Failed, Namespace, System
+from netprobe.questions import Act, Failed, Files, Namespace, Processes, System
 from netprobe.requirements.base import (
     Context,
     Group,
@@ -12,6 +13,7 @@ from netprobe.requirements.base import (
     Level,
     Requirement,
     failed,
+    not_applicable,
     passed,
     unknown,
     warned,
@@ -74,6 +76,39 @@ def _user_namespace(context: Context) -> Judgement:
     )
 
 
+_CONTROL_PLANE: Final = Processes(pattern="^(.*/)?(kubelet|kube-apiserver)$")
+_MANIFESTS: Final = Files(patterns=("/etc/kubernetes/manifests/*",))
+_ALLOWING: Final = re.compile(r"--allow-privileged(?:[= ](\w+))?")
+
+
+def _allowing(text: str) -> bool | None:
+    """Whether a command line or a manifest lets privileged containers run; None where it does not say."""
+    said = [match[1] for match in _ALLOWING.finditer(text)]
+    return None if not said else said[-1] in (None, "true", "True", "1", "t", "T", "TRUE")
+
+
+def _privileged_pods(context: Context) -> Judgement:
+    running = context.of(_CONTROL_PLANE)
+    written = context.of(_MANIFESTS)
+    if isinstance(running, Failed):
+        return unknown(running)
+    said = [(f"{each.name} (pid {each.pid})", " ".join(each.argv)) for each in running]
+    if not isinstance(written, Failed):
+        said += [(file.path, " ".join(file.text.split())) for file in written.files]
+    verdicts = {where: found for where, text in said if (found := _allowing(text)) is not None}
+    refusing = [where for where, is_allowed in verdicts.items() if not is_allowed]
+    if refusing:
+        return failed(f"{', '.join(refusing)}: --allow-privileged=false")
+    if verdicts:
+        return passed(f"{', '.join(verdicts)}: --allow-privileged=true")
+    servers = [f"{each.name} (pid {each.pid})" for each in running if each.name == "kube-apiserver"]
+    if servers:
+        return failed(f"{', '.join(servers)}: without --allow-privileged, which is false by default")
+    if running:
+        return passed("the kubelet allows it, as it does by default; the API server runs on other hosts")
+    return not_applicable("neither a kubelet nor an API server runs here yet")
+
+
 GROUP: Final = Group(
     name="Privilege",
     rank=50,
@@ -117,6 +152,18 @@ GROUP: Final = Group(
             fix="Run Calico (and the agent) outside of a user namespace: no rootless container.",
             asks=(_SYSTEM,),
             judge=_user_namespace,
+        ),
+        Requirement(
+            id="privileged-pods",
+            title="Privileged pods are allowed",
+            source="This requires that the kubelet be allowed to run privileged containers.",
+            method=(
+                "--allow-privileged in the command lines of kube-apiserver and kubelet, and in the manifests "
+                "of static pods"
+            ),
+            fix="Start kube-apiserver (and a kubelet before 1.15) with --allow-privileged=true.",
+            asks=(_CONTROL_PLANE, _MANIFESTS),
+            judge=_privileged_pods,
         ),
     ),
 )

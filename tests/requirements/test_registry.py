@@ -1,0 +1,246 @@
+"""The registry: the ids that are a contract, the page's lines, the documentation, and what hosts may lie."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from netprobe import wire
+from netprobe.coordinator.check import decode
+from netprobe.findings import Criterion, Level, Result
+from netprobe.model import Host, Inventory
+from netprobe.questions import (
+    Failed,
+    File,
+    FileList,
+    Outcome,
+    Place,
+    Process,
+    Question,
+    SystemFacts,
+)
+from netprobe.requirements import Context, Evidence, criteria, groups, modes, registry
+from netprobe.requirements.page import LINES
+
+ROOT: Final = Path(__file__).parents[2]
+PAGE: Final = (Path(__file__).parent / "page.txt").read_text(encoding="utf-8")
+
+OWED: Final[dict[str, str]] = {
+    # NetworkManager, networkd, firewalld
+    "networkmanager": "host networking",
+    "firewalld": "host networking",
+    "iptables-managers": "host networking",
+    # datastore, Kubernetes, CNI, kube-proxy, Istio
+    "datastore": "Kubernetes",
+    "kubernetes-version": "Kubernetes",
+    "cni-conf-dir": "Kubernetes",
+    "cni-bin-dir": "Kubernetes",
+    "other-provider": "Kubernetes",
+    "kube-proxy-mode": "Kubernetes",
+    "istio": "Kubernetes",
+    # addresses
+    "ip-pool-overlap": "addresses",
+}
+"""Requirements of the page that are not there yet, and the group that will have them; empty in the end."""
+
+_HEADINGS: Final = frozenset(
+    {
+        "Skip to main content",
+        "Version: 3.28 (latest)",
+        "System requirements",
+        "Node requirements",
+        "Key/value store",
+        "Kubernetes requirements",
+        "Supported versions",
+        "CNI plug-in enabled",
+        "Other network providers",
+        "Supported kube-proxy modes",
+        "IP pool configuration",
+        "Application layer policy requirements",
+        "Kernel Dependencies",
+    }
+)
+
+
+def _lines() -> list[str]:
+    """The page's lines without its headings and its ports, in the form of `LINES`."""
+    before, _heading, rest = PAGE.partition("\nNetwork requirements\n")
+    ports, privilege, after = rest.partition("\nEnsure that Calico has the CAP_SYS_ADMIN privilege.\n")
+    assert "TCP 179" in ports
+    lines = (before + privilege + after).replace("\u2019", "'").splitlines()
+    plain = (" ".join(line.strip().lstrip("•").split()) for line in lines)
+    return [line for line in plain if line and line not in _HEADINGS]
+
+
+def test_every_line_of_the_page_has_its_row() -> None:
+    """In the page's order, to the letter; but for headings, and for ports, which are probed."""
+    assert _lines() == [line for line, _ids in LINES]
+
+
+def test_every_line_has_requirements_that_are_there() -> None:
+    """Or that somebody owes; nothing is owed that is there."""
+    named = {each for _line, ids in LINES for each in ids}
+
+    assert all(ids for _line, ids in LINES)
+    assert set() == named - registry().keys() - OWED.keys()
+    assert set() == registry().keys() & OWED.keys()
+
+
+def test_the_documentation_is_that_of_the_registry() -> None:
+    """`scripts/print-requirements` prints `docs/requirements.md`."""
+    printed = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "print-requirements"],
+        capture_output=True,
+        check=True,
+        text=True,
+        env={**os.environ, "PYTHONIOENCODING": "utf-8", "PYTHONPATH": str(ROOT)},
+    )
+
+    assert printed.stdout == (ROOT / "docs" / "requirements.md").read_text(encoding="utf-8")
+
+
+def test_ids_are_a_contract() -> None:
+    """Those of the page that this registry has; more may come, none may go."""
+    ids = {
+        *("arch", "kernel", "distribution", "device-veth", "device-ipip", "device-vxlan", "device-wireguard"),
+        *("cap-sys-admin", "cap-net-admin", "table-filter", "table-nat", "table-mangle", "table-raw"),
+        *(f"match-{name}" for name in ("set", "rpfilter", "addrtype", "comment", "conntrack", "icmp", "tcp")),
+        *(f"match-{name}" for name in ("udp", "ipvs", "icmpv6", "mark", "multiport", "sctp")),
+        *(f"target-{name}" for name in ("REJECT", "ACCEPT", "DROP", "LOG")),
+        *(f"target-{name}" for name in ("MARK", "MASQUERADE", "DNAT", "NFLOG")),
+        *("ipset", "conntrack", "conntrack-sctp", "ipvs", "ebpf-tc", "xdp"),
+    }
+
+    assert set() == ids - registry().keys()
+
+
+def test_no_id_is_given_twice() -> None:
+    """The registry has every requirement of every group."""
+    assert len(registry()) == sum(len(group.requirements) for group in groups())
+    assert all(re.fullmatch(r"[a-z0-9]+(-[A-Za-z0-9]+)*", each) for each in registry())
+
+
+@pytest.mark.parametrize("each", criteria(), ids=lambda each: each.id)
+def test_a_requirement_says_all_there_is_to_say(each: Criterion) -> None:
+    """A title, the source's words, the method and the fix; modes are such as can be chosen."""
+    assert all((each.title, each.source, each.method, each.fix, each.group))
+    assert set(each.modes) <= set(modes())
+    assert each.title == each.title.strip()
+
+
+_TEXT: Final = st.text(max_size=30) | st.sampled_from(["", "ENOENT", "EPERM", "EPROTONOSUPPORT", "EINVAL"])
+_NUMBER: Final = st.integers(0, 0xFFFFFFFF)
+_STRATEGIES: Final[dict[Any, st.SearchStrategy[Any]]] = {
+    str: _TEXT,
+    SystemFacts: st.builds(
+        SystemFacts,
+        release=_TEXT | st.sampled_from(["3.9", "3.10.0", "4.18", "6.1"]),
+        machine=_TEXT,
+        hostname=_TEXT,
+        python=_TEXT,
+        uid=_NUMBER,
+        capabilities=st.integers(0, 1 << 41),
+        seccomp=_NUMBER,
+        uid_map=st.lists(_TEXT, max_size=3),
+        time=st.floats(allow_nan=False, allow_infinity=False),
+    ),
+    FileList: st.builds(
+        FileList,
+        files=st.lists(st.builds(File, path=_TEXT, error=_TEXT, cut=st.booleans(), text=_TEXT), max_size=3),
+        more=st.booleans(),
+    ),
+    list[Place]: st.lists(
+        st.builds(
+            Place, kind=_TEXT, parent=_TEXT, writable=st.booleans(), read_only=st.booleans(), free=_NUMBER
+        ),
+        max_size=3,
+    ),
+    list[Process]: st.lists(
+        st.builds(Process, pid=_NUMBER, name=_TEXT, uid=_NUMBER, argv=st.lists(_TEXT, max_size=3)), max_size=3
+    ),
+    list[Outcome]: st.lists(
+        st.builds(
+            Outcome,
+            error=_TEXT,
+            answers=st.lists(st.tuples(_NUMBER, _TEXT | st.binary(max_size=40).map(bytes.hex)), max_size=3),
+        ),
+        max_size=6,
+    ),
+}
+"""Answers of each form, of a host that says anything; a new form has its line here."""
+_FAILURES: Final = st.builds(Failed, error=_TEXT, namespace=st.booleans())
+
+HOSTS: Final = (
+    Host(name="a", addresses=("192.0.2.1", "2001:db8::1")),
+    Host(name="b", addresses=("192.0.2.2",)),
+)
+INVENTORY: Final = Inventory(hosts=HOSTS)
+
+
+@st.composite
+def evidence(draw: st.DrawFn, questions: tuple[Question[Any], ...], host: Host) -> Evidence:
+    """What a host answers to some questions."""
+    answers = {each: draw(_STRATEGIES[each.answer] | _FAILURES) for each in dict.fromkeys(questions)}
+    return Evidence(host=host, answers=answers)
+
+
+@pytest.mark.parametrize("name", registry())
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(data=st.data())
+def test_every_requirement_judges_whatever_a_host_says(name: str, data: st.DataObject) -> None:
+    """A result and a reason, and no traceback; what is recommended never fails."""
+    requirement = registry()[name]
+    fleet = {host.name: data.draw(evidence(requirement.questions(INVENTORY, host), host)) for host in HOSTS}
+    finding = requirement.finding(Context(own=fleet["a"], fleet=fleet, inventory=INVENTORY))
+
+    assert finding.seen or finding.result is Result.UNKNOWN
+    assert requirement.level is Level.REQUIRED or finding.result is not Result.FAIL
+    assert finding.fix or finding.result not in (Result.FAIL, Result.WARN)
+
+
+@pytest.mark.parametrize("name", registry())
+def test_what_has_no_answer_is_unknown(name: str) -> None:
+    """A host that is lost, or could be asked nothing, neither passes nor fails."""
+    requirement = registry()[name]
+    lost = Evidence(host=HOSTS[0], answers={}, lost="no route")
+    questions = requirement.questions(INVENTORY, HOSTS[0])
+    unanswered = {each: Failed("ETIME") for each in questions}
+    mute = Evidence(host=HOSTS[0], answers=unanswered)
+
+    for own in (lost, mute):
+        finding = requirement.finding(Context(own=own, fleet={"a": own}, inventory=INVENTORY))
+        assert Result.UNKNOWN is finding.result
+        assert finding.seen
+
+
+_KINDS: Final = {
+    type(each): each for one in registry().values() for each in one.questions(INVENTORY, HOSTS[0])
+}
+
+
+@pytest.mark.parametrize("kind", _KINDS, ids=lambda kind: kind.__name__)
+@given(answer=st.recursive(st.none() | st.booleans() | st.integers() | _TEXT, st.lists))
+def test_an_answer_is_of_its_form_or_refused(kind: type[Question[Any]], answer: object) -> None:
+    """What a host says is decoded as what was asked for, or the host talks garbage."""
+    inspected = wire.Inspected(answers=[wire.Answer(ok=msgspec.Raw(msgspec.json.encode(answer)))])
+    question = _KINDS[kind]
+    try:
+        found = decode([question], inspected)[question]
+    except wire.ProtocolError:
+        return
+    assert msgspec.convert(msgspec.to_builtins(found), type=question.answer) == found
+
+
+def test_a_wrong_number_of_answers_is_garbage() -> None:
+    """No answer is taken for that of another question."""
+    with pytest.raises(wire.ProtocolError, match="0 answers to 1 questions"):
+        decode([next(iter(_KINDS.values()))], wire.Inspected(answers=[]))
