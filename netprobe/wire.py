@@ -270,8 +270,8 @@ class Inspected(msgspec.Struct):
     """An answer for each question, in their order; the host's clock (s since 1970) before and after."""
 
     answers: list[Answer]
-    began: Clock
-    ended: Clock
+    began: Clock = 0.0
+    ended: Clock = 0.0
 
 
 class Collect(msgspec.Struct):

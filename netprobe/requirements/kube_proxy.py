@@ -74,7 +74,7 @@ def mode_of_configuration(text: str) -> str | None:
 
 def mode_of_arguments(argv: list[str]) -> str:
     """What --proxy-mode says, the default where it says nothing."""
-    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+    for word, following in zip(argv[1:], [*argv[2:], ""], strict=False):
         if word == "--proxy-mode":
             return following or _IPTABLES
         if word.startswith("--proxy-mode="):
@@ -174,8 +174,8 @@ GROUP: Final = Group(
             id="kube-proxy-mode",
             title="Mode of kube-proxy",
             source=(
-                "Calico supports the following kube-proxy modes: iptables (default), ipvs Requires Kubernetes "
-                "v1.9.3."
+                "Calico supports the following kube-proxy modes: iptables (default), ipvs Requires "
+                "Kubernetes v1.9.3."
             ),
             method=(
                 "kube-proxy's --config file or its arguments, its ConfigMap in kubelet's volumes or by "

@@ -14,6 +14,7 @@ from netprobe.requirements._api import (
     api_question,
     cells,
     cluster_page,
+    cluster_question,
     decoded,
     visits,
 )
@@ -38,6 +39,7 @@ MANIFESTS: Final = Files(patterns=("/etc/kubernetes/manifests/*.yaml",))
 _IMAGE: Final = re.compile(
     r"image:\s*[\"']?[^\s\"']*/kube-(?:apiserver|controller-manager|scheduler):(v[^\s\"'@]{1,40})"
 )
+_SAY_ISTIO: Final = "Say which version it is: --istio 1.10."
 _SAY: Final = "Say which version it is or will be: --kubernetes 1.29."
 
 
@@ -131,6 +133,8 @@ def istio_versions(context: Context) -> list[str]:
 
 def _istio(context: Context) -> Judgement:
     found = istio_versions(context)
+    if not found and cluster_question(context.inventory, context.given) and not cluster_page(context, ISTIOD):
+        return unknown("the API does not tell which deployments there are", _SAY_ISTIO)
     if not found:
         return not_applicable("no Istio was seen, and no version was given (--istio)")
     clusters = kubernetes_versions(context)
@@ -140,7 +144,7 @@ def _istio(context: Context) -> Judgement:
     if not clusters or None in theirs:
         return unknown(shown, _SAY)
     if None in ours:
-        return unknown(f"{shown}: that is no version", "Say which version it is: --istio 1.10.")
+        return unknown(f"{shown}: that is no version", _SAY_ISTIO)
     problems = [
         problem
         for istio in ours

@@ -113,12 +113,12 @@ def _ip_forward(context: Context) -> Judgement:
     if value is None:
         return _there_is_none("ipv4/ip_forward")
     if not value:
-        return warned("net.ipv4.ip_forward = 0; Calico turns it on, `sysctl --system` may turn it off again")
+        return warned("net.ipv4.ip_forward = 0; Calico turns it on, sysctl --system may turn it off again")
     off = [link for link in _links(context) if settings.number(f"ipv4/conf/{link}/forwarding") == 0]
     if off:
         return failed(
-            f"net.ipv4.ip_forward = 1, but net.ipv4.conf.{off[0]}.forwarding = 0: what arrives there for a pod "
-            "is thrown away",
+            f"net.ipv4.ip_forward = 1, but net.ipv4.conf.{off[0]}.forwarding = 0: what arrives there for a "
+            "pod is thrown away",
             f"sysctl -w net.ipv4.conf.{off[0]}.forwarding=1, and remove the 0 from /etc/sysctl.d.",
         )
     return passed("net.ipv4.ip_forward = 1")
