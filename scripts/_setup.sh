@@ -40,7 +40,7 @@ programs_of_tests=(
     bird:bird2 birdc:bird2 gobgpd:gobgpd gobgp:gobgpd etcd:etcd-server openssl:openssl
     wireguard-go:wireguard-go wg:wireguard-tools
     ansible-inventory:ansible-core vagrant:vagrant ruby:ruby
-    ethtool:ethtool firewalld:firewalld dbus-daemon:dbus-daemon gdbus:libglib2.0-bin
+    faketime:faketime ethtool:ethtool firewalld:firewalld dbus-daemon:dbus-daemon gdbus:libglib2.0-bin
 )
 
 # The services of packages that are installed for their programs alone.

@@ -32,9 +32,10 @@ def _about(inventory: Inventory, _host: Host, given: Given) -> tuple[Fetch, ...]
 class _Worth(enum.IntEnum):
     """What an answer is worth: whoever wants a certificate first may be anything."""
 
-    BAD = 0
-    UNCLEAR = 1
-    GOOD = 2
+    NONE = 0
+    BAD = 1
+    UNCLEAR = 2
+    GOOD = 3
 
 
 class _Said(NamedTuple):
@@ -42,6 +43,10 @@ class _Said(NamedTuple):
 
     worth: _Worth
     words: str
+
+
+def _none(words: str) -> _Said:
+    return _Said(_Worth.NONE, words)
 
 
 def _bad(words: str) -> _Said:
@@ -71,14 +76,14 @@ def _trouble(visit: Visit) -> _Said:
     if visit.error.startswith("tls:"):
         if _ALERT in visit.error.upper():
             return _unclear(f"wants a client certificate, and got none that it takes ({visit.error[5:80]})")
-        return _bad(visit.error)
+        return _none(visit.error)
     if visit.error.startswith("http:"):
-        return _bad(f"what it says is no HTTP ({visit.error[6:100]})")
+        return _none(f"what it says is no HTTP ({visit.error[6:100]})")
     if visit.met and visit.error in ("ECONNRESET", "EPIPE"):
         return _unclear("hangs up, as servers do that want a client certificate (ECONNRESET)")
     if visit.met and visit.error == "ETIMEDOUT":
-        return _bad("takes the connection and says nothing")
-    return _bad(_SILENCE.get(visit.error, visit.error or "an empty answer"))
+        return _none("takes the connection and says nothing")
+    return _none(_SILENCE.get(visit.error, visit.error or "an empty answer"))
 
 
 def etcd_version(page: Page) -> tuple[str, str] | None:
