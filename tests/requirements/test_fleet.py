@@ -50,10 +50,10 @@ def test_the_same_mtu_everywhere_passes_and_another_does_not(lab: Lab) -> None:
 
 @pytest.mark.lab
 def test_the_address_that_calico_would_choose(lab: Lab) -> None:
-    """An interface with a lower index and a routed address comes first; the fix names the right one."""
+    """The first one that is up and has a routed address; the fix names the right one."""
     before = check(lab)
     lab.run("n2", ["ip", "link", "set", "eth0", "down"])
-    lab.run("n3", ["ip", "link", "add", "br0", "index", "1000", "type", "bridge"])
+    lab.run("n3", ["ip", "link", "add", "br0", "type", "bridge"])
     lab.run("n3", ["ip", "link", "set", "br0", "up"])
     lab.run("n3", ["ip", "addr", "add", "172.31.0.1/24", "dev", "br0"])
     lab.run("n3", ["ip", "link", "set", "eth0", "down"])
@@ -96,7 +96,7 @@ def test_hosts_of_one_machine_share_its_identity(lab: Lab) -> None:
 @pytest.mark.lab
 def test_the_same_mac_and_the_same_address_fail(lab: Lab) -> None:
     """Both of those that have it are told, and nobody else."""
-    mac = lab.run("n1", ["cat", "/sys/class/net/eth0/address"]).stdout.strip()
+    mac = lab.run("n1", ["ip", "-br", "link", "show", "eth0"]).stdout.split()[2]
     address = lab.hosts["n1"].address(Family.IPV4)
     lab.run("n3", ["ip", "link", "set", "eth0", "address", mac])
     lab.run("n3", ["ip", "addr", "add", f"{address}/32", "dev", "lo"])
@@ -108,10 +108,12 @@ def test_the_same_mac_and_the_same_address_fail(lab: Lab) -> None:
 
 
 def named(name: str, machine_id: str, directory: Path) -> Host:
-    """This machine under another name, with another machine-id."""
+    """The machine here under another name, with another machine-id."""
     file = directory / f"machine-id-{name}"
     file.write_text(f"{machine_id}\n")
-    script = f'hostname "{name}"; mount --bind "{file}" /etc/machine-id; exec "$@"'
+    script = (
+        f'printf %s "{name}" >/proc/sys/kernel/hostname; mount --bind "{file}" /etc/machine-id; exec "$@"'
+    )
     return host(name.lower(), "unshare", "--uts", "--mount", "sh", "-c", script, "sh")
 
 
@@ -145,7 +147,7 @@ def test_hosts_with_names_of_their_own_pass(tmp_path: Path) -> None:
 )
 def test_names_that_nodes_can_have(name: str, result: Result) -> None:
     """RFC 1123, in lower case; a label takes 63 characters."""
-    script = f'hostname "{name}"; exec "$@"'
+    script = f'printf %s "{name}" >/proc/sys/kernel/hostname; exec "$@"'
     found = checked(host("here", "unshare", "--uts", "sh", "-c", script, "sh"))
 
     assert result is of(found, "here", "hostname").result
@@ -160,7 +162,7 @@ def test_one_host_alone_is_compared_with_nobody() -> None:
 
 
 def shifted(name: str, by: str) -> Host:
-    """This machine, whose agent's clock is another."""
+    """The machine here, whose agent's clock is another."""
     if shutil.which("faketime") is None:
         pytest.skip("no faketime in the PATH")
     python = ("faketime", "-f", by, sys.executable)
