@@ -122,7 +122,10 @@ def test_what_is_in_the_kernel(commands: list[str], result: Result, seen: str) -
     with Lab.mesh(2) as lab:
         for command in commands:
             lab.run("n1", command.split())
-        check = checked(inventory=lab.inventory(), root="/nowhere")
+        hosts = (
+            host(name, "ip", "netns", "exec", each.namespace, *ALONE) for name, each in lab.hosts.items()
+        )
+        check = checked(*hosts, root="/nowhere")
 
     assert (result, True) == (of(check, "n1", NAME).result, seen in of(check, "n1", NAME).seen)
     assert Result.NOT_APPLICABLE is of(check, "n2", NAME).result
