@@ -29,7 +29,7 @@ KEY: Final = "-----BEGIN EC PRIVATE KEY-----\nsecret\n-----END EC PRIVATE KEY---
 def taken(**options: Any) -> Given:  # noqa: ANN401 - each option has a type of its own
     """What the options are taken for."""
     nothing = dict.fromkeys(("kubeconfig", "etcd_ca", "etcd_cert", "etcd_key"))
-    return given(**{**nothing, "kubernetes": "", "istio": "", **options})  # type: ignore[arg-type]
+    return given(**{**nothing, "kubernetes": "", "istio": "", **options})
 
 
 def kubeconfig(path: Path, *, cluster: dict[str, Any], user: dict[str, Any], **more: Any) -> Path:  # noqa: ANN401
