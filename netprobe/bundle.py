@@ -33,29 +33,41 @@ _STAGE_ONE: Final = (
     f"exec(zlib.decompress(r(int(r({LENGTH_DIGITS})))))"
 )
 
-# The modules in the order of their imports: each finds those before it in sys.modules.
-_MODULES: Final = (
-    "wire",
-    "filters",
-    "pathmtu",
-    "loop",
-    "templates",
-    "taps",
-    "netlink",
-    "conntrack",
-    "counters",
-    "facts",
-    "ways",
-    "unfinished",
-    "fire",
-    "listeners",
-    "connect",
-    "throwaway",
-    "sights",
-    "fetch",
-    "inspection",
-    "main",
-)
+# By program the modules in the order of their imports: each finds those before it in sys.modules. The last
+# one is what runs.
+_PROGRAMS: Final = {
+    "main": (
+        "wire",
+        "filters",
+        "pathmtu",
+        "loop",
+        "conversation",
+        "templates",
+        "taps",
+        "netlink",
+        "conntrack",
+        "counters",
+        "facts",
+        "ways",
+        "unfinished",
+        "fire",
+        "listeners",
+        "connect",
+        "main",
+    ),
+    "inspector": (
+        "wire",
+        "loop",
+        "conversation",
+        "netlink",
+        "facts",
+        "throwaway",
+        "sights",
+        "fetch",
+        "inspection",
+        "inspector",
+    ),
+}
 
 _STAGE_TWO: Final = """\
 import sys, types
@@ -67,7 +79,6 @@ for name, source in SOURCES:
     sys.modules[module.__name__] = module
     setattr(package, name, module)
     exec(compile(source, "netprobe/agent/%s.py" % name, "exec"), module.__dict__)
-package.main.main()
 """
 
 
@@ -77,9 +88,16 @@ def command(python: Sequence[str]) -> list[str]:
 
 
 @cache
-def stream() -> bytes:
-    """What goes to the started command's stdin: the length, then the compressed program."""
+def stream(program: str = "main") -> bytes:
+    """
+    What goes to the started command's stdin: the length, then the compressed program.
+
+    `main` is the agent of a run, `inspector` that of a check.
+    """
     package = files("netprobe.agent")
-    sources = [(name, package.joinpath(f"{name}.py").read_text(encoding="utf-8")) for name in _MODULES]
-    program = zlib.compress(f"SOURCES = {sources!r}\n{_STAGE_TWO}".encode(), level=9)
-    return str(len(program)).zfill(LENGTH_DIGITS).encode() + program
+    sources = [
+        (name, package.joinpath(f"{name}.py").read_text(encoding="utf-8")) for name in _PROGRAMS[program]
+    ]
+    text = f"SOURCES = {sources!r}\n{_STAGE_TWO}package.{program}.main()\n"
+    packed = zlib.compress(text.encode(), level=9)
+    return str(len(packed)).zfill(LENGTH_DIGITS).encode() + packed

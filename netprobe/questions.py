@@ -129,16 +129,30 @@ class Places(Question[list[Place]], frozen=True, tag="places"):
 
 
 class Process(msgspec.Struct, frozen=True, array_like=True):
-    """A process: its number, what it is called, whose it is, and its command line."""
+    """
+    A process: its number, what it is called, whose it is, its command line.
+
+    `is_here` is whether it has the agent's network namespace, None where that cannot be seen.
+    """
 
     pid: Number
     name: str
     uid: Number
     argv: list[str]
+    is_here: bool | None
+
+    @property
+    def label(self) -> str:
+        """The process as it is told of."""
+        return f"{self.name} (pid {self.pid})"
 
 
 class Processes(Question[list[Process]], frozen=True, tag="processes"):
-    """The processes whose name, or the first word of whose command line, a regular expression finds."""
+    """
+    The processes whose name, or the first word of whose command line, a regular expression finds.
+
+    Where those of other users are hidden from the agent, there is no answer.
+    """
 
     pattern: str
     answer = list[Process]
@@ -286,6 +300,51 @@ class Fetch(Question[list[Visit]], frozen=True, tag="fetch"):
 
     def __repr__(self) -> str:
         return f"Fetch(targets={self.targets!r}, tls={self.tls}, verify={self.verify})"
+
+
+class Holder(msgspec.Struct, frozen=True, array_like=True):
+    """
+    Who holds a port: the socket's protocol, address and port.
+
+    `program` is "" where none has it: the kernel's own, or of a process that the agent may not look at.
+    """
+
+    protocol: Number
+    address: str
+    port: Number
+    program: str
+
+
+class Holders(Question[list[Holder]], frozen=True, tag="holders"):
+    """The sockets of the host's network namespace that hold these ports, as (protocol, port)."""
+
+    ports: tuple[tuple[int, int], ...]
+    answer = list[Holder]
+
+
+class LegacyTable(msgspec.Struct, frozen=True, array_like=True):
+    """
+    A table of iptables-legacy that is loaded: IP version, name, how many entries it has, and chains built in.
+
+    `entries` is None where its size is not told. Without any rule a table has one entry for each of its
+    built-in chains, and one at its end.
+    """
+
+    version: Number
+    name: str
+    entries: Number | None
+    chains: Number
+
+    @property
+    def rules(self) -> int | None:
+        """How many rules it has, with the headers of its own chains; None where that is not told."""
+        return None if self.entries is None else max(0, self.entries - self.chains - 1)
+
+
+class LegacyTables(Question[list[LegacyTable]], frozen=True, tag="legacy-tables"):
+    """The tables of iptables-legacy that are loaded in the host's network namespace; to ask loads none."""
+
+    answer = list[LegacyTable]
 
 
 class Act(Question[str], frozen=True, tag="act"):

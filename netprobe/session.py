@@ -45,15 +45,16 @@ class HostLostError(Exception):
 
 class Session:
     """
-    A conversation with the agent of one host.
+    A conversation with the agent of one host; `program` is which of the two (`bundle.stream`).
 
     Once lost, a session stays lost: every later request fails with the first reason.
     """
 
-    def __init__(self, host: Host, access: Access | None = None) -> None:
+    def __init__(self, host: Host, access: Access | None = None, program: str = "main") -> None:
         self.host = host
         self.lost: HostLostError | None = None
         self._access = access or Access()
+        self._program = program
         self._transport = transports.registry()[host.connection.type]
         self._arranged: Host | None = None
         self._conversation = wire.Conversation()
@@ -94,7 +95,7 @@ class Session:
             if host.sudo and self._access.sudo_password is not None:
                 # What follows must not be taken for a password.
                 await self._ready.wait()
-            await self._write(bundle.stream())
+            await self._write(bundle.stream(self._program))
             await self._greeted.wait()
         if scope.cancelled_caught:
             raise await self._lose(f"the agent did not start within {timeout_s:g} s")

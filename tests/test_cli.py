@@ -129,7 +129,8 @@ def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize(
     "command",
     [
-        *("", "run", "trace", "mtu", "demo", "completion", "inventory", "inventory check", "inventory init"),
+        *("", "run", "check", "trace", "mtu", "demo", "completion"),
+        *("inventory", "inventory check", "inventory init"),
         "inventory import",
         *(f"inventory import {source}" for source in ("ansible", "hosts", "kubectl", "vagrant")),
     ],

@@ -240,8 +240,8 @@ ONE_LINE = {
     "a key that would break the line": (
         TWO + '"a\\nb": x\n',
         (
-            'i.yaml:4: "a\\nb": unknown key; expected one of hosts, defaults, probes, modes, ports, pod_cidr, '
-            "service_cidr"
+            'i.yaml:4: "a\\nb": unknown key; expected one of hosts, defaults, probes, modes, ports, '
+            "pod_cidr, service_cidr"
         ),
     ),
     "a key that is a list": (TWO + "? [a]\n: b\n", "i.yaml:4: expected a key, got a list"),

@@ -34,10 +34,7 @@ def facts(request: "dict[str, object]") -> "dict[str, object]":
     It says which `connections` there are, by number: TCP's, as [address, port, peer's address, peer's port].
     """
     peers = [wire.text(each, "peers") for each in wire.items(request.get("peers", []), "peers")]
-    wanted = set()
-    for each in wire.items(request.get("ports", []), "ports"):
-        protocol, port = wire.items(each, "ports", 2)
-        wanted.add((wire.integer(protocol, "ports", 0, 255), wire.integer(port, "ports", 0, 65535)))
+    held = wanted(request.get("ports", []))
     connections = [_connection(each) for each in wire.items(request.get("connections", []), "connections")]
     handle = netlink.Netlink(netlink.NETLINK_ROUTE)
     try:
@@ -67,7 +64,7 @@ def facts(request: "dict[str, object]") -> "dict[str, object]":
         "links": [[link["name"], link["mtu"], link["kind"]] for link in links.values()],
         "xdp": [link["name"] for link in links.values() if link["xdp"]],
         "routes": routes,
-        "ports": _ports(wanted, [str(link["name"]) for link in links.values() if link["kind"] in _TUNNELS]),
+        "ports": ports(held, [str(link["name"]) for link in links.values() if link["kind"] in _TUNNELS]),
         "connections": _present(connections),
     }
 
@@ -96,7 +93,16 @@ def _route(handle: netlink.Netlink, peer: str, links: "dict[int, dict[str, objec
     }
 
 
-def _ports(wanted: "set[tuple[int, int]]", tunnels: "list[str]") -> "list[list[object]]":
+def wanted(values: object) -> "set[tuple[int, int]]":
+    """Ports of a request, as [protocol, port]."""
+    found = set()
+    for each in wire.items(values, "ports"):
+        protocol, port = wire.items(each, "ports", 2)
+        found.add((wire.integer(protocol, "ports", 0, 255), wire.integer(port, "ports", 0, 65535)))
+    return found
+
+
+def ports(asked: "set[tuple[int, int]]", tunnels: "list[str]") -> "list[list[object]]":
     """
     Who holds each wanted port: [protocol, address, port, program or "" where that cannot be told].
 
@@ -104,9 +110,9 @@ def _ports(wanted: "set[tuple[int, int]]", tunnels: "list[str]") -> "list[list[o
     """
     held = []
     # The kernel walks all its connections for each of these tables.
-    for table, protocol, family in _TABLES if wanted else ():
+    for table, protocol, family in _TABLES if asked else ():
         for address, port, inode in _sockets(table, protocol, family):
-            if (protocol, port) in wanted:
+            if (protocol, port) in asked:
                 held.append((protocol, address, port, inode))
     programs = _programs({inode for _protocol, _address, _port, inode in held if inode})
     nobody = {17: f"the kernel ({', '.join(sorted(tunnels))})"} if tunnels else {}

@@ -214,6 +214,8 @@ _HERE: "dict[str, Callable[[dict[str, object], sights.Root], object]]" = {
     "named": lambda question, _root: sights.named(question),
     "network": lambda _question, _root: sights.network(),
     "fetch": lambda question, _root: fetch.fetch(question),
+    "holders": lambda question, _root: sights.holders(question),
+    "legacy-tables": lambda _question, _root: sights.legacy_tables(),
     "look": lambda question, _root: throwaway.conversation(question, may_change=False),
     "act": lambda question, _root: throwaway.act(question),
 }

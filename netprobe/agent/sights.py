@@ -9,11 +9,13 @@ import errno
 import fnmatch
 import os
 import re
+import socket
 import stat
+import struct
 import sys
 import time
 
-from netprobe.agent import netlink, throwaway, wire
+from netprobe.agent import facts, netlink, throwaway, wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ _MAX_LINKS = 40  # as the kernel has it
 _MAX_ENTRIES = 20000
 _MAX_PROCESSES = 20000
 _MAX_ROUTES = 5000
+_GETINFO = "=32sI5I5III"
+_SO_GET_INFO = 64  # linux/include/uapi/linux/netfilter_ipv4/ip_tables.h, and the same of ip6_tables.h
 _MAGIC = re.compile(r"[*?\[]")
 
 
@@ -181,16 +185,24 @@ def _kind(root: Root, path: str) -> str:
 
 
 def processes(question: "dict[str, object]") -> "list[object]":
-    """The processes of which name or program match a pattern: [number, name, user, command line]."""
+    """
+    The processes of which name or program match a pattern: [number, name, user, command line, is it here].
+
+    The last is whether it has this process's network namespace, None where that cannot be seen. `OSError`
+    where the processes of others are hidden (the option hidepid of proc(5)).
+    """
     return [list(each) for each in _processes(question)]
 
 
-def _processes(question: "dict[str, object]") -> "list[tuple[int, str, int, list[str]]]":
+def _processes(question: "dict[str, object]") -> "list[tuple[int, str, int, list[str], bool | None]]":
     try:
         pattern = re.compile(wire.text(question.get("pattern"), "pattern"))
     except re.error as error:
         raise wire.RequestError(f"pattern: {error}") from None
+    # With hidden processes the first one is hidden too, or cannot be read.
+    _read("/proc/1/comm", 64)
     own = (str(os.getpid()), str(os.getppid()))
+    here = os.readlink("/proc/self/ns/net")
     found = []
     for number in [each for each in os.listdir("/proc") if each.isdigit() and each not in own][
         :_MAX_PROCESSES
@@ -200,7 +212,8 @@ def _processes(question: "dict[str, object]") -> "list[tuple[int, str, int, list
             comm = _read(f"/proc/{number}/comm", 64).decode("utf-8", "replace").strip()
             words = _read(f"/proc/{number}/cmdline", 1 << 16).decode("utf-8", "replace").split("\0")[:-1]
             if pattern.search(comm) or (words and pattern.search(words[0])):
-                found.append((int(number), comm, os.stat(f"/proc/{number}").st_uid, words))
+                uid = os.stat(f"/proc/{number}").st_uid
+                found.append((int(number), comm, uid, words, _is_there(number, here)))
     return found
 
 
@@ -213,9 +226,9 @@ def named(question: "dict[str, object]") -> "list[object]":
     flag = wire.text(question.get("flag"), "flag")
     most = wire.integer(question.get("most"), "most", 0, _MAX_BYTES)
     found: list[object] = []
-    for number, _name, _user, words in _processes(question):
+    for number, _name, _user, words, is_here in _processes(question):
         path = _value(words, flag)
-        if not path or len(found) >= _MAX_FILES:
+        if not path or is_here is False or len(found) >= _MAX_FILES:
             continue
         try:
             data = _read(
@@ -265,6 +278,51 @@ def network() -> "dict[str, object]":
         for route in found
     ]
     return {"links": links, "addresses": addresses, "routes": routes, "more": more}
+
+
+def _is_there(number: str, namespace: str) -> "bool | None":
+    try:
+        return os.readlink(f"/proc/{number}/ns/net") == namespace
+    except OSError:
+        return None
+
+
+def holders(question: "dict[str, object]") -> "list[list[object]]":
+    """Who holds these ports ([protocol, port]): [protocol, address, port, program or ""]."""
+    return facts.ports(facts.wanted(question.get("ports")), [])
+
+
+def legacy_tables() -> "list[object]":
+    """
+    The tables of iptables-legacy that are loaded: [IP version, name, entries or None, chains built in].
+
+    Their sizes are asked for only where they are loaded, because asking would load them.
+    """
+    found: list[object] = []
+    for version, family, level, path in (
+        (4, socket.AF_INET, socket.IPPROTO_IP, "/proc/self/net/ip_tables_names"),
+        (6, socket.AF_INET6, socket.IPPROTO_IPV6, "/proc/self/net/ip6_tables_names"),
+    ):
+        try:
+            # A file of /proc tells no size, and needs root.
+            names = _read(path, _MAX_BYTES).decode("ascii", "replace").split()
+        except FileNotFoundError:
+            continue
+        found += [[version, name, *_legacy_size(family, level, name)] for name in names]
+    return found
+
+
+def _legacy_size(family: int, level: int, name: str) -> "tuple[int | None, int]":
+    # struct ipt_getinfo: name, valid_hooks, hook_entry[5], underflow[5], num_entries, size.
+    size = struct.calcsize(_GETINFO)
+    request = name.encode("ascii", "replace")[:31].ljust(size, b"\0")
+    try:
+        with socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW) as handle:
+            answer = throwaway.option_value(handle, level, _SO_GET_INFO, request)
+    except OSError:
+        return None, 0
+    fields = struct.unpack(_GETINFO, answer.ljust(size, b"\0")[:size])
+    return int(fields[12]), bin(fields[1]).count("1")
 
 
 def system() -> "dict[str, object]":

@@ -131,7 +131,7 @@ def getsockopt(question: "dict[str, object]") -> str:
     module = wire.text(question.get("module"), "module").encode()[:15]
     with socket.socket(*numbers) as handle:
         try:
-            return _getsockopt(handle, level, option, value)
+            return option_value(handle, level, option, value).hex()
         except OSError as error:
             if not module or error.errno != errno.ENOPROTOOPT:
                 raise
@@ -141,17 +141,18 @@ def getsockopt(question: "dict[str, object]") -> str:
         except OSError as error:
             if error.errno != errno.ENODEV:
                 raise
-        return _getsockopt(handle, level, option, value)
+        return option_value(handle, level, option, value).hex()
 
 
-def _getsockopt(handle: socket.socket, level: int, option: int, value: bytes) -> str:
+def option_value(handle: socket.socket, level: int, option: int, value: bytes) -> bytes:
+    """The value of a socket's option, whose buffer says what is asked."""
     import ctypes
 
     buffer = ctypes.create_string_buffer(value, len(value))
     length = ctypes.c_uint32(len(value))
     if _c_library().getsockopt(handle.fileno(), level, option, buffer, ctypes.byref(length)):
         _raise_last()
-    return buffer.raw[: length.value].hex()
+    return buffer.raw[: length.value]
 
 
 def conversation(question: "dict[str, object]", may_change: bool) -> "list[object]":  # noqa: FBT001 - a verb's

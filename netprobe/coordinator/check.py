@@ -76,7 +76,7 @@ async def _gather(
 ) -> dict[str, Evidence]:
     """What every host answers, in the order of the inventory."""
     hosts = {host.name: host for host in inventory.hosts}
-    crew = Crew(inventory.hosts, access, lambda _name, _reason: None, told)
+    crew = Crew(inventory.hosts, access, lambda _name, _reason: None, told, "inspector")
     told.phase("starting agents", len(hosts))
     async with trio.open_nursery() as nursery:
         try:

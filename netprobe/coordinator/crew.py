@@ -25,20 +25,26 @@ _T = TypeVar("_T")
 
 class Crew:
     """
-    One session for each host.
+    One session for each host, all with the same program (`bundle.stream`).
 
     `lost` says why a host takes no further part: its agent failed, or answered that it cannot do what was
     asked. Whoever is lost is reported to `report` at once, by name and reason.
     """
 
     def __init__(
-        self, hosts: Sequence[Host], access: Access, report: Callable[[str, str], None], told: Progress
+        self,
+        hosts: Sequence[Host],
+        access: Access,
+        report: Callable[[str, str], None],
+        told: Progress,
+        program: str = "main",
     ) -> None:
         self.lost: dict[str, str] = {}
         self._access = access
         self._report = report
         self._told = told
-        self._sessions = {host.name: Session(host, access) for host in hosts}
+        self._program = program
+        self._sessions = {host.name: Session(host, access, program) for host in hosts}
 
     @property
     def names(self) -> list[str]:
@@ -63,7 +69,7 @@ class Crew:
                     break
                 await trio.sleep(pause)
                 await self._sessions[name].end()
-                self._sessions[name] = Session(self._sessions[name].host, self._access)
+                self._sessions[name] = Session(self._sessions[name].host, self._access, self._program)
             if error is not None:
                 self._lose(name, str(error))
             self._told.advance()

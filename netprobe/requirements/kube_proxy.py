@@ -90,7 +90,8 @@ def _configured(context: Context) -> Iterator[Mode]:
         found = [
             Mode(mode_of_arguments(process.argv), f"kube-proxy's arguments (pid {process.pid})")
             for process in processes
-            if not any(word.partition("=")[0] == "--config" for word in process.argv)
+            if process.is_here is not False
+            and not any(word.partition("=")[0] == "--config" for word in process.argv)
         ]
     if not found:
         found += _of_files([] if isinstance(files, Failed) else files.files)

@@ -33,20 +33,19 @@ TIMEOUT_S: Final = 10.0
 VERSIONS: Final = tuple(f"3.{minor}" for minor in range(6, 14))
 """The Pythons that the agent runs on."""
 
-_MAIN: Final = b"package.main.main()\n"
-
 
 class RefusedError(Exception):
     """An agent's error answer."""
 
 
-def program(first: str = "") -> bytes:
+def program(first: str = "", name: str = "main") -> bytes:
     """The agent as it is streamed; `first` are statements that run between its import and its start."""
     if not first:
-        return bundle.stream()
-    source = zlib.decompress(bundle.stream()[bundle.LENGTH_DIGITS :])
-    assert source.endswith(_MAIN)
-    changed = zlib.compress(source[: -len(_MAIN)] + first.encode() + b"\n" + _MAIN)
+        return bundle.stream(name)
+    source = zlib.decompress(bundle.stream(name)[bundle.LENGTH_DIGITS :])
+    main = f"package.{name}.main()\n".encode()
+    assert source.endswith(main)
+    changed = zlib.compress(source[: -len(main)] + first.encode() + b"\n" + main)
     return str(len(changed)).zfill(bundle.LENGTH_DIGITS).encode() + changed
 
 
@@ -69,10 +68,11 @@ class Agent:
         prefix: Sequence[str] = (),
         python: str = sys.executable,
         first: str = "",
+        name: str = "main",
         may_complain: bool = False,
     ) -> None:
         self._argv = [*prefix, *bundle.command([python])]
-        self._program = program(first)
+        self._program = program(first, name)
         self._may_complain = may_complain
         self._pending = b""
         self._numbers = 0

@@ -11,7 +11,7 @@ from typing import Final
 import pytest
 
 import netprobe.agent
-import netprobe.agent.main
+import netprobe.agent.conversation
 import netprobe.agent.templates
 from netprobe import bundle, template, wire
 
@@ -62,10 +62,10 @@ def test_vermin_finds_nothing_younger_than_python_3_6() -> None:
 
 def test_every_module_is_in_the_bundle() -> None:
     """A module that is not sent is not there."""
-    assert {path.stem for path in MODULES} - {"__init__"} == set(bundle._MODULES)
+    assert {path.stem for path in MODULES} - {"__init__"} == set().union(*bundle._PROGRAMS.values())
 
 
 def test_both_ends_speak_of_the_same() -> None:
     """What is written down at both ends, because the agent imports nothing of netprobe's, is the same."""
-    assert wire.PROTOCOL == netprobe.agent.main.PROTOCOL
+    assert wire.PROTOCOL == netprobe.agent.conversation.PROTOCOL
     assert template.ATTEMPT_BITS == netprobe.agent.templates.ATTEMPT_BITS

@@ -246,6 +246,17 @@ def test_one_variant_is_enough() -> None:
     assert Result.PASS is without_nft["iptables"].result
 
 
+def test_who_may_not_load_ip_tables_does_not_know_that_it_is_missing() -> None:
+    """Nothing loads it on demand but a privilege that a container may lack; the variant is then unknown."""
+    refused = refusing(_SOCKET, *_NO_LEGACY)
+    confined = found("setpriv", "--bounding-set=-sys_module", "--", *refused)
+
+    assert Result.FAIL is found(*refused)["table-filter"].result
+    assert Result.UNKNOWN is confined["table-filter"].result
+    assert "legacy: IPv4 ENOPROTOOPT" in confined["table-filter"].seen
+    assert Result.UNKNOWN is confined["iptables"].result
+
+
 def test_a_mixture_of_variants_is_none() -> None:
     """One extension in legacy alone and another in nft alone: each passes, and no variant has both."""
     rules = (f"getsockopt~{b'set'.hex()}00=ENOENT", f"sendto~{b'rpfilter'.hex()}00=ENOENT")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
+import shlex
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -19,13 +17,13 @@ pytestmark = pytest.mark.lab
 _NOBODY: Final = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all")
 
 
-@contextmanager
-def _running(command: Sequence[str]) -> Iterator[None]:
-    """A process that says a line when it is what it is called, and ends with its input."""
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        yield
+_APART: Final = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--")
+"""Where nobody else's processes are to be seen, and where all end with the agent."""
+
+
+def _beside(*command: str) -> tuple[str, ...]:
+    """The words that run a command beside a process, of which the agent sees no other."""
+    return (*_APART, "sh", "-c", f'{shlex.join(command)} & exec "$@"', "sh")
 
 
 def _without(capability: str) -> tuple[str, ...]:
@@ -101,7 +99,7 @@ def test_root_of_a_user_namespace_is_told() -> None:
 
 def test_no_kubelet_is_no_question_of_pods() -> None:
     """Where neither a kubelet nor an API server runs there is nothing to say."""
-    assert Result.NOT_APPLICABLE is found()["privileged-pods"].result
+    assert Result.NOT_APPLICABLE is found(*_APART)["privileged-pods"].result
 
 
 @pytest.mark.parametrize(
@@ -121,17 +119,17 @@ def test_a_command_line_allows_privileged_pods(
     """By processes that are called so; the API server allows nothing of itself, the kubelet everything."""
     program = tmp_path / name
     program.symlink_to(sys.executable)
-    sleeper = "import sys; print(flush=True); sys.stdin.read()"
-    with _running([str(program), "-c", sleeper, *arguments]):
-        assert wanted is found()["privileged-pods"].result
+    prefix = _beside(str(program), "-c", "import time; time.sleep(60)", *arguments)
+
+    assert wanted is found(*prefix)["privileged-pods"].result
 
 
 def test_a_manifest_allows_privileged_pods(tmp_path: Path) -> None:
     """A static pod's, before it runs."""
     manifest = "    - kube-apiserver\n    - --allow-privileged={}\n"
     path = "etc/kubernetes/manifests/kube-apiserver.yaml"
-    allowed = found(root=written(tmp_path / "a", {path: manifest.format("true")}))
-    refused = found(root=written(tmp_path / "b", {path: manifest.format("false")}))
+    allowed = found(*_APART, root=written(tmp_path / "a", {path: manifest.format("true")}))
+    refused = found(*_APART, root=written(tmp_path / "b", {path: manifest.format("false")}))
 
     assert Result.PASS is allowed["privileged-pods"].result
     assert Result.FAIL is refused["privileged-pods"].result

@@ -24,6 +24,7 @@ from netprobe.questions import (
     File,
     FileList,
     HeldAddress,
+    Holder,
     Link,
     NetworkFacts,
     Outcome,
@@ -225,7 +226,21 @@ _STRATEGIES: Final[dict[Any, st.SearchStrategy[Any]]] = {
         max_size=3,
     ),
     list[Process]: st.lists(
-        st.builds(Process, pid=_NUMBER, name=_TEXT, uid=_NUMBER, argv=st.lists(_TEXT, max_size=3)), max_size=3
+        st.builds(
+            Process,
+            pid=_NUMBER,
+            name=_TEXT,
+            uid=_NUMBER,
+            argv=st.lists(_TEXT, max_size=3),
+            is_here=st.none() | st.booleans(),
+        ),
+        max_size=3,
+    ),
+    list[Holder]: st.lists(
+        st.builds(
+            Holder, protocol=_NUMBER, address=_TEXT, port=st.sampled_from([4789, 51820]), program=_TEXT
+        ),
+        max_size=3,
     ),
     list[Outcome]: st.lists(
         st.builds(
@@ -262,7 +277,7 @@ def evidence(draw: st.DrawFn, questions: tuple[Question[Any], ...], host: Host) 
 
 
 @pytest.mark.parametrize("name", registry())
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(data=st.data())
 def test_every_requirement_judges_whatever_a_host_says(name: str, data: st.DataObject) -> None:
     """A result and a reason, and no traceback; what is recommended never fails."""

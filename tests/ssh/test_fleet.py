@@ -143,7 +143,7 @@ def test_a_cable_that_is_pulled_loses_its_host_and_no_other(
     """
     without = held(_run(servers.lab.inventory()))
     hasty = _impatient()
-    monkeypatch.setattr(bundle, "stream", lambda: hasty)
+    monkeypatch.setattr(bundle, "stream", lambda _program: hasty)
     monkeypatch.setattr(session, "_ALIVE_S", 0.5)
     before = processes(servers.lab, "n1")
     with ExitStack() as stack:
