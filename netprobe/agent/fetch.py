@@ -198,4 +198,4 @@ def _is_tls(error: OSError) -> bool:
 def _reason(error: OSError) -> str:
     """OpenSSL's words, without where in its source they stand."""
     verification = getattr(error, "verify_message", "")
-    return str(verification or getattr(error, "reason", "") or error.strerror or error)
+    return str(verification or getattr(error, "reason", "") or error.strerror or error).partition(" (_ssl")[0]

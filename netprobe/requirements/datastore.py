@@ -68,15 +68,14 @@ _SILENCE: Final[Mapping[str, str]] = {
     "EHOSTUNREACH": "not reached (EHOSTUNREACH)",
     "ENETUNREACH": "no route there (ENETUNREACH)",
 }
+_HANGS_UP: Final = "EOF"
 _ALERT: Final = "ALERT"
 """What OpenSSL calls the refusals of the other end (RFC 8446 §6)."""
 
 
 def _trouble(visit: Visit) -> _Said:
     if visit.error.startswith("tls:"):
-        if _ALERT in visit.error.upper():
-            return _unclear(f"wants a client certificate, and got none that it takes ({visit.error[5:80]})")
-        return _none(visit.error)
+        return _tls_trouble(visit.error)
     if visit.error.startswith("http:"):
         return _none(f"what it says is no HTTP ({visit.error[6:100]})")
     if visit.met and visit.error in ("ECONNRESET", "EPIPE"):
@@ -84,6 +83,14 @@ def _trouble(visit: Visit) -> _Said:
     if visit.met and visit.error == "ETIMEDOUT":
         return _none("takes the connection and says nothing")
     return _none(_SILENCE.get(visit.error, visit.error or "an empty answer"))
+
+
+def _tls_trouble(error: str) -> _Said:
+    if _ALERT in error.upper():
+        return _unclear(f"wants a client certificate, and got none that it takes ({error[5:80]})")
+    if _HANGS_UP in error.upper():
+        return _unclear("hangs up, as servers do that want another client certificate")
+    return _none(error)
 
 
 def etcd_version(page: Page) -> tuple[str, str] | None:

@@ -93,8 +93,9 @@ def test_a_real_etcd_with_client_certificates(tmp_path: Path, authority: Authori
     assert "--etcd-cert" in bare.fix
     assert Result.FAIL is wrong.result
     assert "issuer certificate" in wrong.seen
+    # The refusal itself may be lost with the connection.
     assert Result.UNKNOWN is refused.result
-    assert "wants a client certificate" in refused.seen
+    assert "client certificate" in refused.seen
 
 
 @pytest.mark.parametrize(
