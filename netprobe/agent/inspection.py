@@ -172,7 +172,7 @@ class _Child:
     def __init__(self, root: sights.Root, same_order: bool) -> None:  # noqa: FBT001 - as the request has it
         self._root = root
         self._same_order = same_order
-        self._away: OSError | None = None
+        self._away = ""
         self._is_away = False
 
     def answer(self, question: "dict[str, object]") -> "dict[str, object]":
@@ -180,8 +180,8 @@ class _Child:
         kind = str(question["kind"])
         if kind in _THERE:
             self._leave()
-            if self._away is not None:
-                return {"error": throwaway.name(self._away.errno or 0), "namespace": True}
+            if self._away:
+                return {"error": self._away, "namespace": True}
         if kind in _ENCODED and not self._same_order:
             return {"error": "ENOSYS: the other byte order"}
         try:
@@ -201,9 +201,9 @@ class _Child:
         try:
             throwaway.unshare(throwaway.CLONE_NEWNET)
         except OSError as error:
-            self._away = error
+            self._away = throwaway.name(error.errno or 0)
         except (AttributeError, ImportError):
-            self._away = OSError(errno.ENOSYS, "no ctypes")
+            self._away = "ENOSYS: this Python has no ctypes"
 
 
 _HERE: "dict[str, Callable[[dict[str, object], sights.Root], object]]" = {

@@ -38,7 +38,8 @@ def _refused(context: Context, what: str, failure: Failed) -> Judgement:
         return unknown(found)
     if found.uid:
         return unknown(f"the agent runs as uid {found.uid}, which may not: log in as root, or set sudo: true")
-    if failure.name not in _REFUSALS:
+    # With words behind it an error is the agent's own: a Python that cannot ask.
+    if failure.error not in _REFUSALS:
         return unknown(failure)
     filtered = ", under a seccomp filter" if found.seccomp == _SECCOMP_FILTER else ""
     return failed(f"{what}: {failure.error}, as root{filtered}")

@@ -205,6 +205,17 @@ def test_another_byte_order_is_not_sent() -> None:
     assert ["ENOSYS: the other byte order", None] == [answer.get("error") for answer in answers]
 
 
+def test_a_python_without_ctypes_says_so_and_answers_the_rest() -> None:
+    """Debian's python3-minimal is one; what it cannot ask is no refusal of the kernel's."""
+    mount = {"kind": "act", "act": "mount"}
+    with Inspector(first="import sys; sys.modules['ctypes'] = None") as agent:
+        system, namespace, act = _inspect(agent, _SYSTEM, _NAMESPACE, mount)
+
+    assert "ok" in system
+    assert {"error": "ENOSYS: this Python has no ctypes", "namespace": True} == namespace
+    assert act["error"].startswith("ENOSYS: ")
+
+
 _HANGS: Final = """
 import sys, time
 sights = sys.modules["netprobe.agent.sights"]

@@ -10,7 +10,10 @@ from typing import Final
 import pytest
 
 from netprobe.findings import Result
-from tests.requirements.asking import found, refusing, written
+from netprobe.model import Inventory
+from netprobe.questions import SystemFacts
+from netprobe.requirements import Context, Evidence, Failed, registry
+from tests.requirements.asking import found, host, refusing, written
 
 pytestmark = pytest.mark.lab
 
@@ -76,6 +79,30 @@ def test_a_seccomp_filter_over_setsockopt_fails_cap_net_admin() -> None:
 
     assert Result.FAIL is finding.result
     assert "under a seccomp filter" in finding.seen
+
+
+def test_a_python_that_cannot_ask_does_not_know() -> None:
+    """Root whose Python has no ctypes: nothing refused it anything."""
+    requirement = registry()["cap-sys-admin"]
+    system, namespace, mount = requirement.asks
+    root = SystemFacts(
+        release="6.1",
+        machine="x86_64",
+        hostname="a",
+        python="3.6.0",
+        uid=0,
+        capabilities=(1 << 41) - 1,
+        seccomp=0,
+        uid_map=["0", "0", "4294967295"],
+        time=0.0,
+    )
+    lacking = Failed("ENOSYS: this Python has no ctypes", namespace=True)
+    answers = {system: root, namespace: lacking, mount: Failed("ENOSYS: No module named '_ctypes'")}
+    own = Evidence(host=host("a"), answers=answers)
+    finding = requirement.finding(Context(own=own, fleet={"a": own}, inventory=Inventory(hosts=(own.host,))))
+
+    assert Result.UNKNOWN is finding.result
+    assert "no ctypes" in finding.seen
 
 
 def test_another_user_does_not_know() -> None:
