@@ -35,6 +35,7 @@ def _check_version(_context: click.Context, _option: click.Parameter, value: str
 _OPTIONS: Final = (
     click.option(
         "--kubeconfig",
+        metavar="FILE",
         type=_FILE,
         help="Ask the API as this file's current context may, for versions and kube-proxy's mode.",
     ),
