@@ -67,6 +67,7 @@ _PROGRAMS: Final = {
         "facts",
         "throwaway",
         "sights",
+        "fetch",
         "inspection",
         "inspector",
     ),

@@ -120,7 +120,8 @@ class Inventory(msgspec.Struct, frozen=True, kw_only=True):
     """
     What the user asked for: hosts, and which probes, modes and ports (None, absent: the defaults).
 
-    `pod_cidr` are the ranges of the pods' addresses, at most one of each family.
+    `pod_cidr` are the ranges of the pods' addresses, at most one of each family; `service_cidr` those of the
+    services'.
     """
 
     hosts: tuple[Host, ...]
@@ -128,6 +129,7 @@ class Inventory(msgspec.Struct, frozen=True, kw_only=True):
     modes: tuple[str, ...] | None = None
     ports: dict[str, tuple[int, ...]] = {}
     pod_cidr: tuple[str, ...] = ()
+    service_cidr: tuple[str, ...] = ()
 
     def pod_address(self, family: Family) -> str:
         """

@@ -8,6 +8,7 @@ afterwards, all others of the host itself, where nothing is changed.
 
 from __future__ import annotations
 
+from ipaddress import ip_address, ip_interface
 from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
 import msgspec
@@ -156,6 +157,150 @@ class Processes(Question[list[Process]], frozen=True, tag="processes"):
 
     pattern: str
     answer = list[Process]
+
+
+class Named(Question[list[File]], frozen=True, tag="named"):
+    """
+    The files that processes' command lines name with a flag (`--config`), as the processes see them.
+
+    `pattern` chooses the processes, as in `Processes`.
+    """
+
+    pattern: str
+    flag: str
+    most: int = 1 << 16
+    answer = list[File]
+
+
+class Link(msgspec.Struct, frozen=True, array_like=True):
+    """An interface: `kind` is what it was made as, "" for hardware; `mac` is in hexadecimal."""
+
+    index: Number
+    name: str
+    kind: str
+    mtu: Number
+    mac: str
+    up: bool
+
+
+class HeldAddress(msgspec.Struct, frozen=True, array_like=True):
+    """An address with its prefix length, and the index of its interface."""
+
+    index: Number
+    address: str
+    length: Annotated[int, Meta(ge=0, le=128)]
+
+    def __post_init__(self) -> None:
+        """Refuse what is no address, as `ValueError`."""
+        ip_interface(self.text)
+
+    @property
+    def text(self) -> str:
+        """`address/length`."""
+        return f"{self.address}/{self.length}"
+
+
+class RouteEntry(msgspec.Struct, frozen=True, array_like=True):
+    """A route; `protocol` is who made it (RTPROT_*), `type` unicast or how packets end there."""
+
+    network: str
+    gateway: str
+    index: Number
+    table: Number
+    protocol: Annotated[int, Meta(ge=0, le=255)]
+    type: str
+
+    def __post_init__(self) -> None:
+        """Refuse what is no network or no address, as `ValueError`."""
+        ip_interface(self.network)
+        if self.gateway:
+            ip_address(self.gateway)
+
+
+class NetworkFacts(msgspec.Struct, frozen=True):
+    """The host's interfaces, addresses and routes of all tables; `more`: there are too many to tell."""
+
+    links: list[Link]
+    addresses: list[HeldAddress]
+    routes: list[RouteEntry]
+    more: bool = False
+
+    def link(self, index: int) -> str:
+        """The name of an interface, "" for none."""
+        return next((each.name for each in self.links if each.index == index), "")
+
+    def holder(self, address: str) -> Link | None:
+        """The interface that has an address; None where none has."""
+        wanted = ip_address(address)
+        index = next((each.index for each in self.addresses if ip_address(each.address) == wanted), None)
+        return next((each for each in self.links if each.index == index), None)
+
+
+class Network(Question[NetworkFacts], frozen=True, tag="network"):
+    """Interfaces, addresses and routes of the host's own network namespace."""
+
+    answer = NetworkFacts
+
+
+class Target(msgspec.Struct, frozen=True, array_like=True):
+    """A server: `name` is what its certificate must be for ("": its host), `paths` what it is asked for."""
+
+    host: str
+    port: int
+    name: str
+    paths: tuple[str, ...]
+
+    @property
+    def label(self) -> str:
+        """As people write it."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Page(msgspec.Struct, frozen=True, array_like=True):
+    """An answer: its status, whether its body was cut short, and the body."""
+
+    status: Number
+    cut: bool
+    body: str
+
+
+class Visit(msgspec.Struct, frozen=True, array_like=True):
+    """
+    What came of a server: a page for each path, or fewer and an `error`.
+
+    That is an errno's name, `tls: …` or `http: …`. `met` is whether TCP connected, `expires` until when the
+    certificate is good, where that was verified.
+    """
+
+    error: str
+    met: bool
+    expires: str
+    pages: list[Page]
+
+
+class Fetch(Question[list[Visit]], frozen=True, tag="fetch"):
+    """
+    HTTP GET from several servers at once; a visit for each target, in their order.
+
+    With `verify` a server's certificate must be one of `ca` ("": of the host's own authorities).
+    `certificate` and `key` are the client's, all in PEM; `token` is told to verified servers only. What is
+    secret of it is in no text that this is turned into.
+    """
+
+    targets: tuple[Target, ...]
+    tls: bool = True
+    verify: bool = False
+    ca: str = ""
+    certificate: str = ""
+    key: str = ""
+    token: str = ""
+    accept: str = "application/json"
+    most: int = 1 << 16
+    within: float = 2.0
+    answer = list[Visit]
+
+    def __repr__(self) -> str:
+        return f"Fetch(targets={self.targets!r}, tls={self.tls}, verify={self.verify})"
 
 
 class Holder(msgspec.Struct, frozen=True, array_like=True):

@@ -33,6 +33,7 @@ NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 Number = Annotated[int, Meta(ge=0, le=0xFFFFFFFF)]
 Mask = Annotated[int, Meta(ge=0)]  # 64 attempts are one bit more than msgspec can bound
 Count = Annotated[int, Meta(ge=0, le=1 << 53)]
+Clock = Annotated[float, Meta(ge=0, le=1 << 40)]
 Point = Literal["left", "interface", "socket", "damaged"]
 Masks = list[tuple[Number, Mask]]
 """Flow numbers with a bit for each attempt."""
@@ -268,9 +269,11 @@ class Answer(msgspec.Struct):
 
 
 class Inspected(msgspec.Struct):
-    """An answer for each question, in their order."""
+    """An answer for each question, in their order; the host's clock (s since 1970) before and after."""
 
     answers: list[Answer]
+    began: Clock = 0.0
+    ended: Clock = 0.0
 
 
 class Collect(msgspec.Struct):

@@ -41,7 +41,7 @@ programs_of_tests=(
     wireguard-go:wireguard-go wg:wireguard-tools
     ansible-inventory:ansible-core ansible-playbook:ansible-core vagrant:vagrant ruby:ruby
     fish:fish tcsh:tcsh zsh:zsh busybox:busybox doas:opendoas podman:podman
-    ethtool:ethtool firewalld:firewalld dbus-daemon:dbus-daemon gdbus:libglib2.0-bin
+    faketime:faketime ethtool:ethtool firewalld:firewalld dbus-daemon:dbus-daemon gdbus:libglib2.0-bin
 )
 
 # The services of packages that are installed for their programs alone.

@@ -232,11 +232,17 @@ ONE_LINE = {
     ),
     "a key that is a number": (
         TWO + "5: x\n",
-        "i.yaml:4: 5: unknown key; expected one of hosts, defaults, probes, modes, ports, pod_cidr",
+        (
+            "i.yaml:4: 5: unknown key; expected one of hosts, defaults, probes, modes, ports, pod_cidr, "
+            "service_cidr"
+        ),
     ),
     "a key that would break the line": (
         TWO + '"a\\nb": x\n',
-        'i.yaml:4: "a\\nb": unknown key; expected one of hosts, defaults, probes, modes, ports, pod_cidr',
+        (
+            'i.yaml:4: "a\\nb": unknown key; expected one of hosts, defaults, probes, modes, ports, '
+            "pod_cidr, service_cidr"
+        ),
     ),
     "a key that is a list": (TWO + "? [a]\n: b\n", "i.yaml:4: expected a key, got a list"),
     "a duplicate key": (
@@ -586,6 +592,17 @@ ONE_LINE = {
     "a second range of pods of a family": (
         TWO + "pod_cidr: [10.244.0.0/16, 10.245.0.0/16]\n",
         "i.yaml:4: pod_cidr[1]: a second range of IPv4; expected one of each family",
+    ),
+    "two ranges of services of one family": (
+        TWO + "service_cidr: [10.96.0.0/16, 10.97.0.0/16]\n",
+        "i.yaml:4: service_cidr[1]: a second range of IPv4; expected one of each family",
+    ),
+    "a range of services that has a host in it": (
+        TWO + "service_cidr: 10.0.0.0/16\n",
+        (
+            'i.yaml:4: service_cidr: 10.0.0.0/16 has 10.0.0.1 in it, the address of "a"; '
+            "expected a range of addresses that only services have"
+        ),
     ),
     "a range of pods with a host in it": (
         TWO + "pod_cidr: 10.0.0.0/16\n",
@@ -1219,6 +1236,7 @@ def _inventories(draw: st.DrawFn) -> Inventory:
     return Inventory(
         hosts=hosts,
         pod_cidr=bare.pod_cidr,
+        service_cidr=draw(st.sampled_from([(), ("10.96.0.0/12",), ("fd00:10:96::/112", "10.96.0.0/12")])),
         probes=draw(st.none() | _some(list(mesh.probes(bare)))),
         modes=draw(st.none() | _some(possible)) if possible else None,
         ports=draw(

@@ -13,8 +13,9 @@ import os
 import select
 import signal
 import sys
+import time
 
-from netprobe.agent import sights, throwaway, wire
+from netprobe.agent import fetch, sights, throwaway, wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Inspection:
         self._within_s = wire.number(request.get("within"), "within", 0.1, 60)
         self._loop = loop
         self._done = done
+        self._began = time.time()
         self._answers: dict[int, dict[str, object]] = {}
         numbers = range(len(questions))
         self._left = sorted(numbers, key=lambda number: (kinds[number] in _THERE, kinds[number] == "act"))
@@ -138,7 +140,8 @@ class Inspection:
         for number in self._left:
             self._answers[number] = {"error": cause}
         self._left = []
-        self._done({"answers": [self._answers[number] for number in range(len(self._questions))]})
+        answers = [self._answers[number] for number in range(len(self._questions))]
+        self._done({"answers": answers, "began": self._began, "ended": time.time()})
 
     def _be_child(self, reading: int, writing: int) -> "NoReturn":
         """Answer what is left, and end; nothing of the agent goes on in this process."""
@@ -208,6 +211,9 @@ _HERE: "dict[str, Callable[[dict[str, object], sights.Root], object]]" = {
     "files": sights.files,
     "places": sights.places,
     "processes": lambda question, _root: sights.processes(question),
+    "named": lambda question, _root: sights.named(question),
+    "network": lambda _question, _root: sights.network(),
+    "fetch": lambda question, _root: fetch.fetch(question),
     "holders": lambda question, _root: sights.holders(question),
     "legacy-tables": lambda _question, _root: sights.legacy_tables(),
     "look": lambda question, _root: throwaway.conversation(question, may_change=False),

@@ -24,17 +24,22 @@ _NESTED = 0x8000
 RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE, RTM_GETRULE = 18, 22, 26, 34
 RTM_NEWNEIGH, RTM_GETNEIGH = 28, 30
 _RTA_DST, _RTA_SRC, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC, _RTA_VIA = 1, 2, 4, 5, 7, 18
+_RTA_MULTIPATH, _RTA_TABLE = 9, 15
 _RTA_IP_PROTO, _RTA_SPORT, _RTA_DPORT = 27, 28, 29
 _FRA_IP_PROTO, _FRA_SPORT_RANGE, _FRA_DPORT_RANGE = 22, 23, 24  # linux/fib_rules.h
 _FIB_RULE_HEADER_BYTES = 12
+# RTN_UNICAST, and those by which packets end: what remains is the host's own addresses and multicast.
+_ROUTE_TYPES = {1: "unicast", 6: "blackhole", 7: "unreachable", 8: "prohibit"}
+_RTM_F_CLONED = 0x200
+_RTNEXTHOP_BYTES = 8
 # RTN_BLACKHOLE, RTN_UNREACHABLE, RTN_PROHIBIT and the errno that senders get (ip-route(8)).
 _ROUTE_ERRORS = {6: errno.EINVAL, 7: errno.EHOSTUNREACH, 8: errno.EACCES}
 _NDA_DST, _NDA_LLADDR = 1, 2
 _NTF_USE = 0x01
 NUD_FAILED = 0x20
-_IFF_NOARP = 0x80
+_IFF_UP, _IFF_NOARP = 0x1, 0x80
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
-_IFLA_IFNAME, _IFLA_MTU = 3, 4
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU = 1, 3, 4
 _IFLA_LINKINFO, _IFLA_INFO_KIND = 18, 1
 _IFLA_XDP, _IFLA_XDP_ATTACHED = 43, 2
 
@@ -73,8 +78,12 @@ class Netlink:
                 _raise(data)
                 return
 
-    def dump(self, kind: int, body: bytes) -> "list[bytes]":
-        """The bodies of all objects of a kind."""
+    def dump(self, kind: int, body: bytes, most: "int | None" = None) -> "list[bytes]":
+        """
+        The bodies of all objects of a kind; with `most`, of one more than so many at most.
+
+        After a dump that was cut short the socket is of no more use than to be closed.
+        """
         self._send(kind, body, _NLM_F_REQUEST | _NLM_F_ROOT | _NLM_F_MATCH)
         found = []
         for kind_back, data in self._receive():
@@ -84,6 +93,8 @@ class Netlink:
                 break
             else:
                 found.append(data)
+                if most is not None and len(found) > most:
+                    break
         return found
 
     def _send(self, kind: int, body: bytes, flags: int) -> None:
@@ -228,8 +239,8 @@ def links(netlink: Netlink) -> "dict[int, dict[str, object]]":
     """
     All interfaces by index: name, MTU in bytes, whether they have no neighbours to look for (`noarp`).
 
-    `kind` is what they were made as (`vxlan`, `veth`, …), "" for hardware; `xdp` whether a BPF program gets
-    their packets before the kernel has made any of them.
+    `kind` is what they were made as (`vxlan`, `veth`, …), "" for hardware; `mac` their link-layer address in
+    hexadecimal; `xdp` whether a BPF program gets their packets before the kernel has made any of them.
     """
     found: dict[int, dict[str, object]] = {}
     for body in netlink.dump(RTM_GETLINK, struct.pack("=BxHiII", 0, 0, 0, 0, 0)):
@@ -241,6 +252,8 @@ def links(netlink: Netlink) -> "dict[int, dict[str, object]]":
             "mtu": struct.unpack("=I", values[_IFLA_MTU])[0] if _IFLA_MTU in values else 0,
             "kind": made_as.get(_IFLA_INFO_KIND, b"").rstrip(b"\0").decode("utf-8", "replace"),
             "noarp": bool(flags & _IFF_NOARP),
+            "up": bool(flags & _IFF_UP),
+            "mac": values.get(_IFLA_ADDRESS, b"").hex(),
             "xdp": any(attributes(values.get(_IFLA_XDP, b"")).get(_IFLA_XDP_ATTACHED, b"")),
         }
     return found
@@ -257,3 +270,43 @@ def addresses(netlink: Netlink) -> "list[tuple[int, bytes, int]]":
         if packed is not None:
             found.append((index, packed, prefix_length))
     return found
+
+
+def routes(netlink: Netlink, most: int) -> "tuple[list[dict[str, object]], bool]":
+    """
+    The routes of all tables, `most` of them, and whether there are more.
+
+    Each has `network` (packed) with `length`, `gateway` (packed or None), `interface` (an index), `table`,
+    `protocol` (RTPROT_*) and `type`.
+    """
+    found: list[dict[str, object]] = []
+    for family in (socket.AF_INET, socket.AF_INET6):
+        for body in netlink.dump(
+            RTM_GETROUTE, struct.pack("=BBBBBBBBI", family, 0, 0, 0, 0, 0, 0, 0, 0), most
+        ):
+            if len(found) >= most:
+                return found, True
+            _family, length, _src, _tos, table, protocol, _scope, kind, flags = struct.unpack_from(
+                "=BBBBBBBBI", body
+            )
+            if kind not in _ROUTE_TYPES or flags & _RTM_F_CLONED:
+                continue
+            values = attributes(body[12:])
+            several = values.get(_RTA_MULTIPATH, b"")
+            if len(several) >= _RTNEXTHOP_BYTES:
+                # struct rtnexthop: one of several ways stands for all.
+                size, index = struct.unpack_from("=H2xi", several)
+                values.update(attributes(several[_RTNEXTHOP_BYTES:size]))
+                values[_RTA_OIF] = struct.pack("=i", index)
+            found.append(
+                {
+                    "network": values.get(_RTA_DST, bytes(4 if family == socket.AF_INET else 16)),
+                    "length": length,
+                    "gateway": values.get(_RTA_GATEWAY) or values.get(_RTA_VIA, b"")[2:] or None,
+                    "interface": struct.unpack("=I", values[_RTA_OIF])[0] if _RTA_OIF in values else 0,
+                    "table": struct.unpack("=I", values[_RTA_TABLE])[0] if _RTA_TABLE in values else table,
+                    "protocol": protocol,
+                    "type": _ROUTE_TYPES[kind],
+                }
+            )
+    return found, False

@@ -15,7 +15,7 @@ import struct
 import sys
 import time
 
-from netprobe.agent import facts, throwaway, wire
+from netprobe.agent import facts, netlink, throwaway, wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ _MAX_TOTAL_BYTES = 8 << 20
 _MAX_LINKS = 40  # as the kernel has it
 _MAX_ENTRIES = 20000
 _MAX_PROCESSES = 20000
+_MAX_ROUTES = 5000
 _GETINFO = "=32sI5I5III"
 _SO_GET_INFO = 64  # linux/include/uapi/linux/netfilter_ipv4/ip_tables.h, and the same of ip6_tables.h
 _MAGIC = re.compile(r"[*?\[]")
@@ -122,9 +123,10 @@ def files(question: "dict[str, object]", root: Root) -> "dict[str, object]":
     return {"files": found, "more": False}
 
 
-def _read(path: str, most: int) -> bytes:
+def _read(path: str, most: int, links: bool = False) -> bytes:  # noqa: FBT001, FBT002 - open(2)'s
     # A pipe that nobody writes to must not be waited for, nor a terminal become ours.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | (0 if links else os.O_NOFOLLOW)
+    descriptor = os.open(path, flags)
     try:
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode):
@@ -190,6 +192,10 @@ def processes(question: "dict[str, object]") -> "list[object]":
     The last is whether it has this process's network namespace, None where that cannot be seen. `OSError`
     where the processes of others are hidden (the option hidepid of proc(5)).
     """
+    return [list(each) for each in _processes(question)]
+
+
+def _processes(question: "dict[str, object]") -> "list[tuple[int, str, int, list[str], bool | None]]":
     try:
         pattern = re.compile(wire.text(question.get("pattern"), "pattern"))
     except re.error as error:
@@ -198,7 +204,7 @@ def processes(question: "dict[str, object]") -> "list[object]":
     _read("/proc/1/comm", 64)
     own = (str(os.getpid()), str(os.getppid()))
     here = os.readlink("/proc/self/ns/net")
-    found: list[object] = []
+    found = []
     for number in [each for each in os.listdir("/proc") if each.isdigit() and each not in own][
         :_MAX_PROCESSES
     ]:
@@ -208,8 +214,71 @@ def processes(question: "dict[str, object]") -> "list[object]":
             words = _read(f"/proc/{number}/cmdline", 1 << 16).decode("utf-8", "replace").split("\0")[:-1]
             if pattern.search(comm) or (words and pattern.search(words[0])):
                 uid = os.stat(f"/proc/{number}").st_uid
-                found.append([int(number), comm, uid, words, _is_there(number, here)])
+                found.append((int(number), comm, uid, words, _is_there(number, here)))
     return found
+
+
+def named(question: "dict[str, object]") -> "list[object]":
+    """
+    The files that processes are told of by a flag, as they see them: [path, errno's name or "", cut, text].
+
+    A container has its own root directory, from which its paths are meant.
+    """
+    flag = wire.text(question.get("flag"), "flag")
+    most = wire.integer(question.get("most"), "most", 0, _MAX_BYTES)
+    found: list[object] = []
+    for number, _name, _user, words, is_here in _processes(question):
+        path = _value(words, flag)
+        if not path or is_here is False or len(found) >= _MAX_FILES:
+            continue
+        try:
+            data = _read(
+                f"/proc/{number}/{'root' if path.startswith('/') else 'cwd'}/{path}", most, links=True
+            )
+        except OSError as error:
+            found.append([path, throwaway.name(error.errno or 0), False, ""])
+            continue
+        found.append([path, "", len(data) > most, data[:most].decode("utf-8", "replace")])
+    return found
+
+
+def _value(words: "list[str]", flag: str) -> str:
+    """What a flag of a command line is given, as `--flag value` or `--flag=value`; "" without it."""
+    for word, following in zip(words[1:], [*words[2:], ""]):
+        if word == flag:
+            return following
+        if word.startswith(flag + "="):
+            return word[len(flag) + 1 :]
+    return ""
+
+
+def network() -> "dict[str, object]":
+    """
+    Interfaces [index, name, kind, MTU, MAC in hex, up], addresses [index, address, prefix length] and routes.
+
+    A route is [network, gateway or "", index, table, protocol (RTPROT_*), type].
+    """
+    handle = netlink.Netlink(netlink.NETLINK_ROUTE)
+    try:
+        links = [
+            [index, link["name"], link["kind"], link["mtu"], link["mac"], link["up"]]
+            for index, link in netlink.links(handle).items()
+        ]
+        addresses = [
+            [index, wire.address_text(packed), length] for index, packed, length in netlink.addresses(handle)
+        ]
+        found, more = netlink.routes(handle, _MAX_ROUTES)
+    finally:
+        handle.close()
+    routes = [
+        [
+            f"{wire.address_text(route['network'])}/{route['length']}",  # type: ignore[arg-type]
+            wire.address_text(route["gateway"]) if route["gateway"] else "",  # type: ignore[arg-type]
+            *(route[each] for each in ("interface", "table", "protocol", "type")),
+        ]
+        for route in found
+    ]
+    return {"links": links, "addresses": addresses, "routes": routes, "more": more}
 
 
 def _is_there(number: str, namespace: str) -> "bool | None":

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import platform
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
 
 from netprobe.cli.errors import Refused, refusals
+from netprobe.cli.given import given, given_options
 from netprobe.cli.login import Login
 from netprobe.cli.login import login as login_options
 from netprobe.cli.output import TO_FILE, Output
@@ -91,6 +92,7 @@ Examples:
     shell_complete=_formats,
     help="The output format.",
 )
+@given_options
 @TO_FILE
 @login_options
 @click.option("-v", "--verbose", is_flag=True, help="What passes as well, and a line for each phase.")
@@ -104,6 +106,7 @@ def check(
     local: bool,
     login: Login,
     verbose: bool,
+    **more: Any,  # noqa: ANN401 - those of given_options
 ) -> int:
     """
     Check what Calico requires of each node: kernel, privileges, interfaces, configuration.
@@ -114,6 +117,7 @@ def check(
     wanted = _wanted(inventory, local=local)
     if not root.startswith("/"):
         raise Refused(f"--root {root}: expected an absolute path, of a directory on the hosts")
+    known = given(**more)
     target = Output(output)
     access = login.access(inventory or Path())
 
@@ -123,7 +127,7 @@ def check(
     from netprobe.reports.checks import registry
 
     with Progress(verbose=verbose) as progress:
-        found = run_to_end(checked, wanted, modes or wanted.modes, root, progress, access)
+        found = run_to_end(checked, wanted, modes or wanted.modes, root, progress, access, known)
     suffix = output.suffix.removeprefix(".") if output else ""
     by_name = (name for name, report in registry().items() if report.extension == suffix)
     report = registry()[format_ or next(by_name, "text")]

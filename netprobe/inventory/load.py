@@ -24,6 +24,8 @@ Entry = Mapping[str, object]
 
 _MIN_HOSTS: Final = 2
 _WAYS_TO_ROOT: Final = ("sudo", "become")
+_RANGES: Final = {"pod_cidr": "pods", "service_cidr": "services"}
+"""The keys that are ranges of addresses, and who has these."""
 _FILES: Final = ("identity", "kubeconfig")
 """The options of a connection that are paths of this machine."""
 
@@ -80,7 +82,8 @@ class _Whole:
         self._check_names()
         self._check_addresses()
         self._check_ports()
-        self._check_pod_cidr()
+        for key, whose in _RANGES.items():
+            self._check_ranges(key, whose)
         self._check_root(("defaults",), self._defaults)
         own = _entry(self._defaults.get("connection"))
         if isinstance(own.get("type"), str):
@@ -118,22 +121,22 @@ class _Whole:
             if not registry()[probe].ports:
                 self._add(("ports", probe), f"{shown(probe)} is an IP protocol of its own and has no ports")
 
-    def _check_pod_cidr(self) -> None:
-        ranges = self._data.get("pod_cidr")
+    def _check_ranges(self, key: str, whose: str) -> None:
+        ranges = self._data.get(key)
         versions: set[int] = set()
         for index, text in enumerate(ranges if isinstance(ranges, list) else []):
             if text is WRONG:
                 continue
-            here: KeyPath = ("pod_cidr", index)
+            here: KeyPath = (key, index)
             if here not in self._places:
-                here = ("pod_cidr",)
+                here = (key,)
             network = ip_network(text)
             if network.version in versions:
                 self._add(here, f"a second range of IPv{network.version}; expected one of each family")
             versions.add(network.version)
             taken = next((each for each in self._probed() if ip_address(each[0]) in network), None)
             if taken is not None:
-                expected = "expected a range of addresses that only pods have"
+                expected = f"expected a range of addresses that only {whose} have"
                 self._add(here, f"{network} has {taken[0]} in it, the address of {taken[1]}; {expected}")
 
     def _probed(self) -> Iterator[tuple[str, str]]:
@@ -216,9 +219,9 @@ class _Whole:
             addresses = [_normal(address) for address in msgspec.convert(host["addresses"], list[str])]
             own = {**host, "addresses": addresses, "connection": connection}
             hosts.append({**self._defaults_of(host, str(connection["type"])), **own})
-        ranges = msgspec.convert(self._data.get("pod_cidr", []), list[str])
-        pod_cidr = [str(ip_network(text)) for text in ranges]
-        return msgspec.convert({**self._data, "hosts": hosts, "pod_cidr": pod_cidr}, Inventory)
+        ranges = {key: msgspec.convert(self._data.get(key, []), list[str]) for key in _RANGES}
+        networks = {key: [str(ip_network(text)) for text in texts] for key, texts in ranges.items()}
+        return msgspec.convert({**self._data, "hosts": hosts, **networks}, Inventory)
 
     def _defaults_of(self, host: Entry, type_: str) -> Entry:
         """The defaults, without a way to become root where a host has its own, or can have none."""

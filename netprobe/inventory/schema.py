@@ -183,6 +183,7 @@ _ConnectionType = Annotated[str, Meta(extra={"kind": "connection type"})]
 
 _SET: Final = {"unique": True}
 _ONE_OR_MORE: Final = {"may_be_one": True}
+_Networks = Annotated[tuple[_Network, ...], Meta(min_length=1, extra=_ONE_OR_MORE)]
 
 
 class ConnectionEntry(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -234,4 +235,5 @@ class Document(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     probes: Annotated[tuple[_ProbeName, ...], Meta(min_length=1, extra=_SET)] = ()
     modes: Annotated[tuple[_ModeName, ...], Meta(min_length=1, extra=_SET)] = ()
     ports: dict[_ProbeName, Annotated[tuple[_Port, ...], Meta(min_length=1, extra=_SET)]] = {}
-    pod_cidr: Annotated[tuple[_Network, ...], Meta(min_length=1, extra=_ONE_OR_MORE)] = ()
+    pod_cidr: _Networks = ()
+    service_cidr: _Networks = ()

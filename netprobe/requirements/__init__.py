@@ -29,7 +29,8 @@ To add a requirement, add it to the `GROUP` of a file here, or a file with a new
 
 - `modes=("ipip",)` makes it required for these modes only; with `level=Level.RECOMMENDED` it never fails, it
   warns.
-- `asks_about(inventory, host)` gives the questions that depend on the inventory, or on the host.
+- `asks_about(inventory, host, given)` gives the questions that depend on the inventory, the host, or on what
+  else the user has given.
 - `context.fleet` has the evidence of all hosts by name, where they are to be compared.
 - A question that there is no kind for: a struct in netprobe/questions.py, a function in
   netprobe/agent/sights.py (the host as it is) or netprobe/agent/throwaway.py (a namespace of its own), and

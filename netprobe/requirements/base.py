@@ -10,6 +10,7 @@ import msgspec
 from netprobe.findings import Criterion, Finding, Level, Result
 from netprobe.model import Host, Inventory
 from netprobe.questions import Failed, Question
+from netprobe.requirements.given import Given
 
 T = TypeVar("T")
 
@@ -36,13 +37,15 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """
     What one host answered.
 
-    `asked` and `answered` are the coordinator's clock, in seconds since 1970, before and after; `lost` is why
-    the host said nothing, "" where it did.
+    `asked` and `answered` are the coordinator's clock, in seconds since 1970, before and after; `began` and
+    `ended` the host's in between. `lost` is why the host said nothing, "" where it did.
     """
 
     host: Host
     answers: Mapping[Question[Any], Any]
     asked: float = 0.0
+    began: float = 0.0
+    ended: float = 0.0
     answered: float = 0.0
     lost: str = ""
 
@@ -58,13 +61,14 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     """
     What a requirement judges one host by: its own evidence, and for comparisons that of all hosts, by name.
 
-    `modes` are those that were chosen, None for all that there are.
+    `modes` are those that were chosen, None for all that there are; `given` is what the user said besides.
     """
 
     own: Evidence
     fleet: Mapping[str, Evidence]
     inventory: Inventory
     modes: tuple[str, ...] | None = None
+    given: Given = Given()
 
     def of(self, question: Question[T]) -> T | Failed:
         """The answer of the host that is judged."""
@@ -127,17 +131,17 @@ class Requirement(Criterion, frozen=True, kw_only=True):
     """
     A requirement, with how it is found out.
 
-    `asks` are the questions that every host is asked, `asks_about` those that depend on the inventory and the
-    host. `judge` is a pure function of the answers.
+    `asks` are the questions that every host is asked, `asks_about` those that depend on the inventory, the
+    host and what else was given. `judge` is a pure function of the answers.
     """
 
     asks: tuple[Question[Any], ...] = ()
-    asks_about: Callable[[Inventory, Host], tuple[Question[Any], ...]] | None = None
+    asks_about: Callable[[Inventory, Host, Given], tuple[Question[Any], ...]] | None = None
     judge: Callable[[Context], Judgement]
 
-    def questions(self, inventory: Inventory, host: Host) -> tuple[Question[Any], ...]:
+    def questions(self, inventory: Inventory, host: Host, given: Given) -> tuple[Question[Any], ...]:
         """All that it asks of a host."""
-        return self.asks + (self.asks_about(inventory, host) if self.asks_about else ())
+        return self.asks + (self.asks_about(inventory, host, given) if self.asks_about else ())
 
     def is_needed(self, modes: tuple[str, ...] | None) -> bool:
         """Whether one of the chosen modes needs it."""

@@ -12,6 +12,7 @@ import trio
 from netprobe.coordinator.check import check
 from netprobe.findings import Check, Finding, Result
 from netprobe.model import Connection, Host, Inventory
+from netprobe.requirements.given import Given
 
 REFUSING: Final = str(Path(__file__).with_name("refusing.py"))
 
@@ -32,9 +33,16 @@ def checked(
     modes: tuple[str, ...] | None = None,
     root: str | Path = "/",
     inventory: Inventory | None = None,
+    given: Given | None = None,
 ) -> Check:
     """The check of some hosts."""
-    return trio.run(check, inventory or Inventory(hosts=hosts), modes, str(root))
+    return trio.run(check, inventory or Inventory(hosts=hosts), modes, str(root), None, None, given)
+
+
+def of(check: Check, host: str, requirement: str) -> Finding:
+    """What came of a requirement at a host."""
+    (findings,) = (each.findings for each in check.hosts if each.name == host)
+    return next(each for each in findings if each.id == requirement)
 
 
 def found(

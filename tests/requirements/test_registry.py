@@ -15,36 +15,36 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from netprobe import wire
+from netprobe.access import Secret
 from netprobe.coordinator.check import decode
 from netprobe.findings import Criterion, Level, Result
-from netprobe.model import Host, Inventory
+from netprobe.model import Host, Inventory, Role
 from netprobe.questions import (
     Failed,
     File,
     FileList,
+    HeldAddress,
     Holder,
     LegacyTable,
+    Link,
+    NetworkFacts,
     Outcome,
+    Page,
     Place,
     Process,
     Question,
+    RouteEntry,
     SystemFacts,
+    Visit,
 )
 from netprobe.requirements import Context, Evidence, criteria, groups, modes, registry
+from netprobe.requirements.given import Cluster, Credentials, Given
 from netprobe.requirements.page import LINES
 
 ROOT: Final = Path(__file__).parents[2]
 PAGE: Final = (Path(__file__).parent / "page.txt").read_text(encoding="utf-8")
 
-OWED: Final[dict[str, str]] = {
-    # datastore, Kubernetes, CNI, kube-proxy, Istio
-    "datastore": "Kubernetes",
-    "kubernetes-version": "Kubernetes",
-    "kube-proxy-mode": "Kubernetes",
-    "istio": "Kubernetes",
-    # addresses
-    "ip-pool-overlap": "addresses",
-}
+OWED: Final[dict[str, str]] = {}
 """Requirements of the page that are not there yet, and the group that will have them; empty in the end."""
 
 _HEADINGS: Final = frozenset(
@@ -115,6 +115,7 @@ def test_ids_are_a_contract() -> None:
         *("ipset", "conntrack", "conntrack-sctp", "ipvs", "ebpf-tc", "xdp"),
         *("networkmanager", "networkd", "firewalld", "iptables-managers", "other-provider"),
         *("cni-conf-dir", "cni-bin-dir", "privileged-pods"),
+        *("datastore", "kubernetes-version", "kube-proxy-mode", "ip-pool-overlap", "istio"),
     }
 
     assert set() == ids - registry().keys()
@@ -136,6 +137,24 @@ def test_a_requirement_says_all_there_is_to_say(each: Criterion) -> None:
 
 _TEXT: Final = st.text(max_size=30) | st.sampled_from(["", "ENOENT", "EPERM", "EPROTONOSUPPORT", "EINVAL"])
 _NUMBER: Final = st.integers(0, 0xFFFFFFFF)
+_INDEX: Final = st.integers(0, 3)
+_ADDRESS: Final = st.ip_addresses().map(str) | st.sampled_from(["192.0.2.1", "192.0.2.2", "10.244.0.1"])
+_BODY: Final = _TEXT | st.recursive(
+    st.none() | st.integers() | _TEXT | st.sampled_from(["v1.29.3", "3.5.0", "2.3.8"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["gitVersion", "etcdserver", "etcdcluster", "kind", "data", "rows", "cells", "name"]
+            ),
+            inner,
+        )
+    ),
+    max_leaves=6,
+).map(lambda value: msgspec.json.encode(value).decode())
+_FILE_LISTS: Final = st.lists(
+    st.builds(File, path=_TEXT, error=_TEXT, cut=st.booleans(), text=_TEXT), max_size=3
+)
 _STRATEGIES: Final[dict[Any, st.SearchStrategy[Any]]] = {
     str: _TEXT,
     SystemFacts: st.builds(
@@ -150,9 +169,48 @@ _STRATEGIES: Final[dict[Any, st.SearchStrategy[Any]]] = {
         uid_map=st.lists(_TEXT, max_size=3),
         time=st.floats(allow_nan=False, allow_infinity=False),
     ),
+    list[File]: _FILE_LISTS,
+    NetworkFacts: st.builds(
+        NetworkFacts,
+        links=st.lists(
+            st.builds(Link, index=_INDEX, name=_TEXT, kind=_TEXT, mtu=_NUMBER, mac=_TEXT, up=st.booleans()),
+            max_size=3,
+        ),
+        addresses=st.lists(
+            st.builds(HeldAddress, index=_INDEX, address=_ADDRESS, length=st.integers(0, 32)), max_size=3
+        ),
+        routes=st.lists(
+            st.builds(
+                RouteEntry,
+                network=_ADDRESS.map("{}/16".format),
+                gateway=_ADDRESS | st.just(""),
+                index=_INDEX,
+                table=_NUMBER,
+                protocol=st.integers(0, 255),
+                type=_TEXT,
+            ),
+            max_size=3,
+        ),
+        more=st.booleans(),
+    ),
+    list[Visit]: st.lists(
+        st.builds(
+            Visit,
+            error=_TEXT,
+            met=st.booleans(),
+            expires=_TEXT,
+            pages=st.lists(
+                st.builds(
+                    Page, status=st.sampled_from([200, 401, 0, 1 << 31]), cut=st.booleans(), body=_BODY
+                ),
+                max_size=2,
+            ),
+        ),
+        max_size=4,
+    ),
     FileList: st.builds(
         FileList,
-        files=st.lists(st.builds(File, path=_TEXT, error=_TEXT, cut=st.booleans(), text=_TEXT), max_size=3),
+        files=_FILE_LISTS,
         more=st.booleans(),
     ),
     list[Place]: st.lists(
@@ -203,10 +261,18 @@ _STRATEGIES: Final[dict[Any, st.SearchStrategy[Any]]] = {
 _FAILURES: Final = st.builds(Failed, error=_TEXT, namespace=st.booleans())
 
 HOSTS: Final = (
-    Host(name="a", addresses=("192.0.2.1", "2001:db8::1")),
-    Host(name="b", addresses=("192.0.2.2",)),
+    Host(name="a", addresses=("192.0.2.1", "2001:db8::1"), roles=(Role.NODE, Role.APISERVER)),
+    Host(name="b", addresses=("192.0.2.2",), roles=(Role.NODE, Role.ETCD)),
 )
-INVENTORY: Final = Inventory(hosts=HOSTS)
+INVENTORY: Final = Inventory(
+    hosts=HOSTS, pod_cidr=("10.244.0.0/16", "fd00:10:244::/56"), service_cidr=("10.96.0.0/12",)
+)
+GIVEN: Final = Given(
+    istio="1.10",
+    cluster=Cluster(
+        host="192.0.2.1", port=6443, name="", credentials=Credentials(certificate="PEM", key=Secret("KEY"))
+    ),
+)
 
 
 @st.composite
@@ -222,8 +288,10 @@ def evidence(draw: st.DrawFn, questions: tuple[Question[Any], ...], host: Host) 
 def test_every_requirement_judges_whatever_a_host_says(name: str, data: st.DataObject) -> None:
     """A result and a reason, and no traceback; what is recommended never fails."""
     requirement = registry()[name]
-    fleet = {host.name: data.draw(evidence(requirement.questions(INVENTORY, host), host)) for host in HOSTS}
-    finding = requirement.finding(Context(own=fleet["a"], fleet=fleet, inventory=INVENTORY))
+    fleet = {
+        host.name: data.draw(evidence(requirement.questions(INVENTORY, host, GIVEN), host)) for host in HOSTS
+    }
+    finding = requirement.finding(Context(own=fleet["a"], fleet=fleet, inventory=INVENTORY, given=GIVEN))
 
     assert finding.seen or finding.result is Result.UNKNOWN
     assert requirement.level is Level.REQUIRED or finding.result is not Result.FAIL
@@ -235,18 +303,21 @@ def test_what_has_no_answer_is_unknown(name: str) -> None:
     """A host that is lost, or could be asked nothing, neither passes nor fails."""
     requirement = registry()[name]
     lost = Evidence(host=HOSTS[0], answers={}, lost="no route")
-    questions = requirement.questions(INVENTORY, HOSTS[0])
+    questions = requirement.questions(INVENTORY, HOSTS[0], GIVEN)
     unanswered = {each: Failed("ETIME") for each in questions}
     mute = Evidence(host=HOSTS[0], answers=unanswered)
 
-    for own in (lost, mute):
-        finding = requirement.finding(Context(own=own, fleet={"a": own}, inventory=INVENTORY))
+    # What asks nothing has its answer from the inventory alone.
+    for own in (lost, mute) if questions else (lost,):
+        finding = requirement.finding(
+            Context(own=own, fleet={"a": own, "b": own}, inventory=INVENTORY, given=GIVEN)
+        )
         assert Result.UNKNOWN is finding.result
         assert finding.seen
 
 
 _KINDS: Final = {
-    type(each): each for one in registry().values() for each in one.questions(INVENTORY, HOSTS[0])
+    type(each): each for one in registry().values() for each in one.questions(INVENTORY, HOSTS[0], GIVEN)
 }
 
 
