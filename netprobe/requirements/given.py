@@ -26,7 +26,7 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def can_log_in(self) -> bool:
         """Whether there is something to log in with."""
-        return bool(self.certificate or self.token.encode().decode(errors="surrogateescape"))
+        return bool(self.certificate or self.token.encode())
 
 
 class Cluster(msgspec.Struct, frozen=True, kw_only=True):

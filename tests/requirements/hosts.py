@@ -16,6 +16,7 @@ from netprobe.findings import Finding, Level, Result
 from netprobe.model import Connection, Host, Inventory
 from netprobe.questions import Failed, File, Files, Places, Process, Processes, Question
 from netprobe.requirements import Context, Evidence
+from netprobe.requirements.given import Given
 
 HOST: Final = Host(name="a", addresses=(), connection=Connection(type="local"))
 INVENTORY: Final = Inventory(hosts=(HOST,))
@@ -66,7 +67,7 @@ def found(
     """
     wanted = requirements.registry()[requirement]
     answers: dict[Question[Any], Any] = {}
-    for question in wanted.questions(INVENTORY, HOST):
+    for question in wanted.questions(INVENTORY, HOST, Given()):
         if given is not None and question in given:
             answers[question] = given[question]
         elif isinstance(question, Processes):
