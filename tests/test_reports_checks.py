@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -166,3 +167,33 @@ def test_json_has_everything() -> None:
 def test_how_a_check_ends(hosts: tuple[HostFindings, ...], status: int) -> None:
     """1 where something required fails, 3 where something is unknown; what is recommended does not count."""
     assert status == check(*hosts).exit_status
+
+
+def test_junit_has_a_case_for_each_requirement() -> None:
+    """A failure is one, what is unknown an error where it is required; a warning is told of what passed."""
+    suites = ET.fromstring(  # noqa: S314 (it is ours)
+        registry()["junit"].render(
+            check(host("a", UNKNOWN, FAIL, WARN), host("b\x1b<&", NOT, PASS, UNKNOWN)), Options()
+        )
+    )
+    first, second = suites
+    outcomes = [[inner.tag for inner in case] for suite in suites for case in suite]
+
+    assert {"name": "a", "tests": "3", "failures": "1", "errors": "1", "skipped": "0"} == first.attrib
+    assert ("b\\x1b<&", "2") == (second.attrib["name"], second.attrib["skipped"])
+    assert [["error"], ["failure"], ["system-out"], ["skipped"], [], ["skipped"]] == outcomes
+    assert "fix: Install the module." in (first[1][0].text or "")
+
+
+def test_markdown_folds_hosts_that_are_alike_and_lets_no_host_write_markup() -> None:
+    """What fails stands first; a host that could not be asked has its reason below the table."""
+    hosts = [host(f"node-{n}", PASS, FAIL, WARN) for n in range(1, 9)]
+    said = host("x", PASS, FAIL, PASS, seen={"device-ipip": "a | b\n# <c>"})
+    lost = host("y", UNKNOWN, UNKNOWN, UNKNOWN, error="no | route")
+    lines = registry()["markdown"].render(check(*hosts, said, lost), Options()).splitlines()
+    cells = [[cell.strip() for cell in line.split(" | ")] for line in lines if "device-ipip" in line]
+
+    assert [r"node-\[1-8\]", "x"] == [row[2] for row in cells]
+    assert r"a \| b # \<c\>" in "\n".join(lines)
+    assert r"- y: no \| route" == lines[-1]
+    assert not any("distribution" in line and "fail" in line for line in lines)
