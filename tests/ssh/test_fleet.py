@@ -36,7 +36,8 @@ faults:
   - {on: n3, nft: tcp dport 179 drop}
   - {on: n4, nft: udp dport 4789 reject with icmp admin-prohibited}
   - {on: n2, hook: output, nft: tcp dport 5473 drop}
-  - {on: router, nft: [ip daddr $n4 ip protocol 4 drop, tcp dport 6443 ip saddr $n1 reject]}
+  - on: router
+    nft: [ip daddr $n4 ip protocol 4 drop, tcp dport 6443 ip saddr $n1 reject with tcp reset]
 """
 
 
