@@ -6,9 +6,7 @@ To add a requirement, add it to the `GROUP` of a file here, or a file with a new
     _OS = Files(patterns=("/etc/os-release",))                 # a question, see netprobe/questions.py
 
     def _judge(context: Context) -> Judgement:                 # pure: answers in, a judgement out
-        found = context.of(_OS)                                # the answer, or a Failed
-        if isinstance(found, Failed):
-            return unknown(found)                              # never a pass, never a failure
+        found = context.need(_OS)                              # without an answer: unknown, whatever follows
         return passed("…") if found.text("/etc/os-release") else failed("no /etc/os-release")
 
     GROUP = Group(
@@ -29,6 +27,7 @@ To add a requirement, add it to the `GROUP` of a file here, or a file with a new
 
 - `modes=("ipip",)` makes it required for these modes only; with `level=Level.RECOMMENDED` it never fails, it
   warns.
+- `context.of(…)` is the answer or a `Failed`, where a requirement can do without.
 - `asks_about(inventory, host, given)` gives the questions that depend on the inventory, the host, or on what
   else the user has given.
 - `context.fleet` has the evidence of all hosts by name, where they are to be compared.

@@ -57,6 +57,14 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
         return found
 
 
+class UnansweredError(Exception):
+    """A question without which nothing can be judged has no answer; `failure` is why."""
+
+    def __init__(self, failure: Failed) -> None:
+        super().__init__(failure.error)
+        self.failure = failure
+
+
 class Context(msgspec.Struct, frozen=True, kw_only=True):
     """
     What a requirement judges one host by: its own evidence, and for comparisons that of all hosts, by name.
@@ -73,6 +81,13 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     def of(self, question: Question[T]) -> T | Failed:
         """The answer of the host that is judged."""
         return self.own.of(question)
+
+    def need(self, question: Question[T]) -> T:
+        """The same; `UnansweredError`, of which comes `unknown`, where there is none."""
+        found = self.of(question)
+        if isinstance(found, Failed):
+            raise UnansweredError(found)
+        return found
 
 
 class Judgement(msgspec.Struct, frozen=True):
@@ -154,7 +169,10 @@ class Requirement(Criterion, frozen=True, kw_only=True):
 
     def finding(self, context: Context) -> Finding:
         """What comes of it at a host."""
-        judgement = unknown(context.own.lost) if context.own.lost else self.judge(context)
+        try:
+            judgement = unknown(context.own.lost) if context.own.lost else self.judge(context)
+        except UnansweredError as error:
+            judgement = unknown(error.failure)
         result, seen = judgement.result, judgement.seen
         if result is Result.FAIL and self.level is Level.RECOMMENDED:
             result = Result.WARN

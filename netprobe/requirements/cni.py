@@ -97,11 +97,7 @@ _NODENAME: Final = Files(patterns=("/var/lib/calico/nodename",), most=1024)
 
 
 def _nodename(context: Context) -> Judgement:
-    found, system = context.of(_NODENAME), context.of(_SYSTEM)
-    if isinstance(found, Failed):
-        return unknown(found)
-    if isinstance(system, Failed):
-        return unknown(system)
+    found, system = context.need(_NODENAME), context.need(_SYSTEM)
     if not found.files:
         return not_applicable("no /var/lib/calico/nodename: calico-node has not run here")
     (file, *_) = found.files

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from netprobe.questions import Failed, FileList, Files, System
+from netprobe.questions import FileList, Files, System
 from netprobe.requirements.base import (
     Context,
     Group,
@@ -26,9 +26,7 @@ _FILTERING: Final = 2  # SECCOMP_MODE_FILTER, linux/include/uapi/linux/seccomp.h
 
 
 def _seccomp(context: Context) -> Judgement:
-    found = context.of(_SYSTEM)
-    if isinstance(found, Failed):
-        return unknown(found)
+    found = context.need(_SYSTEM)
     if found.seccomp != _FILTERING:
         return passed("no filter of system calls")
     return failed("the agent runs under a filter of system calls (Seccomp: 2 in /proc/self/status)")
@@ -47,13 +45,7 @@ _POLICIES: Final = Files(
 
 
 def _selinux(context: Context) -> Judgement:
-    found, policies, system = context.of(_SELINUX), context.of(_POLICIES), context.of(_SYSTEM)
-    if isinstance(found, Failed):
-        return unknown(found)
-    if isinstance(policies, Failed):
-        return unknown(policies)
-    if isinstance(system, Failed):
-        return unknown(system)
+    found, policies, system = context.need(_SELINUX), context.need(_POLICIES), context.need(_SYSTEM)
     if not found.files:
         return not_applicable("no SELinux")
     if found.files[0].error:
@@ -78,9 +70,7 @@ _FREE: Final = ("unconfined", "(unconfined)", "(complain)")
 
 
 def _apparmor(context: Context) -> Judgement:
-    found = context.of(_APPARMOR)
-    if isinstance(found, Failed):
-        return unknown(found)
+    found = context.need(_APPARMOR)
     if (found.text(_ENABLED) or "").strip() != "Y":
         return not_applicable("no AppArmor")
     label = next((text for path in _LABELS if (text := found.text(path)) is not None), None)
@@ -96,9 +86,7 @@ _MARKS: Final = Files(patterns=("/.dockerenv", "/run/.containerenv", "/run/syste
 
 
 def _container(context: Context) -> Judgement:
-    found = context.of(_MARKS)
-    if isinstance(found, Failed):
-        return unknown(found)
+    found = context.need(_MARKS)
     if not found.files:
         return passed(
             "none of the marks of containers (/.dockerenv, /run/.containerenv, /run/systemd/container)"
@@ -116,9 +104,7 @@ _AZURE_TAG: Final = "7783-7084-3265-9085-8269-3286-77"
 
 
 def _cloud(context: Context) -> Judgement:
-    found = context.of(_MACHINE)
-    if isinstance(found, Failed):
-        return unknown(found)
+    found = context.need(_MACHINE)
     if (found.text(_TAG) or "").strip() == _AZURE_TAG:
         return failed(f"a virtual machine of Azure ({_TAG}: {_AZURE_TAG})")
     words = [(found.text(path) or "").strip() for path in (_VENDOR, _PRODUCT)]

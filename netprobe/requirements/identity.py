@@ -36,9 +36,7 @@ _LOCALHOST: Final = ("localhost", "localhost.localdomain", "(none)")
 
 
 def _hostname(context: Context) -> Judgement:
-    found = context.of(_SYSTEM)
-    if isinstance(found, Failed):
-        return unknown(found)
+    found = context.need(_SYSTEM)
     name = found.hostname
     lower = name.lower()
     if lower in _LOCALHOST:
@@ -119,9 +117,7 @@ def _judge_macs(context: Context) -> Judgement:
 
 
 def _addresses(context: Context) -> Judgement:
-    facts = context.of(NETWORK)
-    if isinstance(facts, Failed):
-        return unknown(facts)
+    facts = context.need(NETWORK)
     wanted = probed(context.own.host)
     if not wanted:
         return not_applicable("the inventory has no addresses for it")

@@ -18,7 +18,6 @@ from netprobe.requirements.base import (
     failed,
     not_applicable,
     passed,
-    unknown,
 )
 from netprobe.requirements.kubernetes import MANIFESTS, kubernetes_versions, version
 from netprobe.requirements.texts import yaml_texts
@@ -143,9 +142,8 @@ def _mode(context: Context) -> Judgement:
     # In IPVS' mode, and where the mode was changed, there are chains of iptables as well.
     found = configured or [mode for mode in kernel if mode.name != _IPTABLES] or kernel
     if not found:
-        processes = context.of(_PROCESSES)
-        if isinstance(processes, Failed):
-            return unknown(processes)
+        # Where nobody may look for it, that there is none is not known.
+        context.need(_PROCESSES)
         return not_applicable("no kube-proxy runs here, and nothing of one is in the kernel")
     shown = "; ".join(f"{mode.name} ({mode.where})" for mode in found)
     wrong = next((mode for mode in found if mode.name not in _SUPPORTED), None)

@@ -8,7 +8,7 @@ from ipaddress import ip_address, ip_interface
 from typing import Final
 
 from netprobe.model import Family
-from netprobe.questions import Failed, NetworkFacts
+from netprobe.questions import NetworkFacts
 from netprobe.requirements._hosts import NETWORK, is_global, neighbours, underlay
 from netprobe.requirements.base import (
     Context,
@@ -47,9 +47,7 @@ def first_found(facts: NetworkFacts, family: Family) -> tuple[str, str] | None:
 
 
 def _autodetection(context: Context) -> Judgement:
-    facts = context.of(NETWORK)
-    if isinstance(facts, Failed):
-        return unknown(facts)
+    facts = context.need(NETWORK)
     host = context.own.host
     if not host.addresses:
         return not_applicable("the inventory has no addresses to compare with")
@@ -93,9 +91,7 @@ def _method(context: Context, facts: NetworkFacts) -> str:
 
 
 def _mtu(context: Context) -> Judgement:
-    own = context.of(NETWORK)
-    if isinstance(own, Failed):
-        return unknown(own)
+    own = context.need(NETWORK)
     if len(context.fleet) == 1 or not context.own.host.addresses:
         return not_applicable("there is no other host to compare with")
     mine = sorted({(link.mtu, link.name) for link in underlay(context.own.host, own).values()})

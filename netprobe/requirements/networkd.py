@@ -75,9 +75,7 @@ def _foreign(context: Context) -> Judgement:
         return unknown(running)
     if not running:
         return not_applicable("no systemd-networkd runs")
-    files = context.of(_CONFIGURATION)
-    if isinstance(files, Failed):
-        return unknown(files)
+    files = context.need(_CONFIGURATION)
     if hole := unreadable(files):
         return unknown(hole)
     told = {key: (value, where) for key, (value, where) in foreign(files.files).items()}
@@ -135,9 +133,7 @@ def _matches(words: list[str], name: str) -> bool:
 
 
 def _mac(context: Context) -> Judgement:
-    files = context.of(_LINKS)
-    if isinstance(files, Failed):
-        return unknown(files)
+    files = context.need(_LINKS)
     if hole := unreadable(files):
         return unknown(hole)
     told: list[str] = []

@@ -64,9 +64,7 @@ def _net_admin(context: Context) -> Judgement:
 
 
 def _user_namespace(context: Context) -> Judgement:
-    found = context.of(_SYSTEM)
-    if isinstance(found, Failed):
-        return unknown(found)
+    found = context.need(_SYSTEM)
     if not found.uid_map:
         return passed("a kernel without user namespaces")
     if found.uid_map == _EVERYBODY:

@@ -78,9 +78,8 @@ class _Settings:
         return max(known) if known else None
 
 
-def _settings(context: Context) -> _Settings | Failed:
-    found = context.of(_SYSCTLS)
-    return found if isinstance(found, Failed) else _Settings(found)
+def _settings(context: Context) -> _Settings:
+    return _Settings(context.need(_SYSCTLS))
 
 
 def _there_is_none(name: str) -> Judgement:
@@ -107,8 +106,6 @@ def _has_ipv6(context: Context) -> bool:
 
 def _ip_forward(context: Context) -> Judgement:
     settings = _settings(context)
-    if isinstance(settings, Failed):
-        return unknown(settings)
     value = settings.number("ipv4/ip_forward")
     if value is None:
         return _there_is_none("ipv4/ip_forward")
@@ -125,11 +122,9 @@ def _ip_forward(context: Context) -> Judgement:
 
 
 def _ipv6_forwarding(context: Context) -> Judgement:
-    settings = _settings(context)
     if not _has_ipv6(context):
         return not_applicable("the inventory has no IPv6 address for it")
-    if isinstance(settings, Failed):
-        return unknown(settings)
+    settings = _settings(context)
     value = settings.number("ipv6/conf/all/forwarding")
     if value is None:
         return failed("a kernel without IPv6", "Boot without ipv6.disable=1.")
@@ -145,11 +140,7 @@ def _ipv6_forwarding(context: Context) -> Judgement:
 
 
 def _accept_ra(context: Context) -> Judgement:
-    settings, facts = _settings(context), context.of(NETWORK)
-    if isinstance(settings, Failed):
-        return unknown(settings)
-    if isinstance(facts, Failed):
-        return unknown(facts)
+    settings, facts = _settings(context), context.need(NETWORK)
     learnt = {
         facts.link(route.index)
         for route in facts.routes
@@ -169,8 +160,6 @@ def _accept_ra(context: Context) -> Judgement:
 
 def _rp_filter(context: Context) -> Judgement:
     settings, facts = _settings(context), context.of(NETWORK)
-    if isinstance(settings, Failed):
-        return unknown(settings)
     links = _links(context) or ["default"]
     values = {link: settings.effective("ipv4", link, "rp_filter") for link in links}
     if None in values.values():
@@ -186,8 +175,6 @@ def _rp_filter(context: Context) -> Judgement:
 
 def _bridges(context: Context) -> Judgement:
     settings = _settings(context)
-    if isinstance(settings, Failed):
-        return unknown(settings)
     families = ["iptables", *(["ip6tables"] if _has_ipv6(context) else [])]
     values = {each: settings.number(f"bridge/bridge-nf-call-{each}") for each in families}
     if None in values.values():
@@ -198,8 +185,6 @@ def _bridges(context: Context) -> Judgement:
 
 def _conntrack(context: Context) -> Judgement:
     settings = _settings(context)
-    if isinstance(settings, Failed):
-        return unknown(settings)
     count, most = (settings.number(f"netfilter/nf_conntrack_{each}") for each in ("count", "max"))
     if count is None or most is None:
         return not_applicable("conntrack is not loaded")
@@ -232,8 +217,6 @@ def reserved(text: str) -> Iterator[tuple[int, int]]:
 
 def _local_ports(context: Context, probes: tuple[str, ...]) -> Judgement:
     settings = _settings(context)
-    if isinstance(settings, Failed):
-        return unknown(settings)
     numbers = settings.numbers("ipv4/ip_local_port_range")
     if len(numbers) != 2:
         return _there_is_none("ipv4/ip_local_port_range")
@@ -269,8 +252,6 @@ def _wireguard_ports(context: Context) -> Judgement:
 
 def _unprivileged(context: Context) -> Judgement:
     settings = _settings(context)
-    if isinstance(settings, Failed):
-        return unknown(settings)
     value = settings.number("ipv4/ip_unprivileged_port_start")
     if value is None:
         return passed("a kernel where only root takes ports below 1024")
@@ -282,8 +263,6 @@ def _unprivileged(context: Context) -> Judgement:
 
 def _mark(context: Context) -> Judgement:
     settings = _settings(context)
-    if isinstance(settings, Failed):
-        return unknown(settings)
     links = _links(context) or ["default"]
     strict = [link for link in links if settings.effective("ipv4", link, "rp_filter") == _STRICT]
     if not strict:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from netprobe.questions import Failed, Files, System
+from netprobe.questions import Files, System
 from netprobe.requirements.base import (
     Context,
     Group,
@@ -43,18 +43,14 @@ def kernel_version(release: str) -> tuple[int, int] | None:
 
 
 def _architecture(context: Context) -> Judgement:
-    found = context.of(_SYSTEM)
-    if isinstance(found, Failed):
-        return unknown(found)
+    found = context.need(_SYSTEM)
     if found.machine in _ARCHITECTURES:
         return passed(f"{found.machine} ({_ARCHITECTURES[found.machine]})")
     return failed(f"{found.machine!r}")
 
 
 def _kernel(context: Context) -> Judgement:
-    found = context.of(_SYSTEM)
-    if isinstance(found, Failed):
-        return unknown(found)
+    found = context.need(_SYSTEM)
     version = kernel_version(found.release)
     if version is None:
         return unknown(f"a kernel of release {found.release!r}, which is no version")
@@ -101,9 +97,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def _distribution(context: Context) -> Judgement:
-    found = context.of(_DISTRIBUTION)
-    if isinstance(found, Failed):
-        return unknown(found)
+    found = context.need(_DISTRIBUTION)
     text = next((text for path in _OS_RELEASE if (text := found.text(path)) is not None), None)
     if text is None:
         older = next((file.text.strip() for file in found.files if not file.error), "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from netprobe.questions import Failed, Files, System
+from netprobe.questions import Files, System
 from netprobe.requirements.base import (
     Context,
     Group,
@@ -13,7 +13,6 @@ from netprobe.requirements.base import (
     Requirement,
     failed,
     passed,
-    unknown,
 )
 
 _SYSTEM: Final = System()
@@ -22,11 +21,7 @@ _FILES: Final = Files(patterns=(_DRIVER, "/lib/modules/*/kernel/drivers/vfio/pci
 
 
 def _judge(context: Context) -> Judgement:
-    system, found = context.of(_SYSTEM), context.of(_FILES)
-    if isinstance(system, Failed):
-        return unknown(system)
-    if isinstance(found, Failed):
-        return unknown(found)
+    system, found = context.need(_SYSTEM), context.need(_FILES)
     if any(file.path == _DRIVER for file in found.files):
         return passed(f"the driver is there: {_DRIVER}")
     running = f"/lib/modules/{system.release}/"
