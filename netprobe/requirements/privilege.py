@@ -108,6 +108,11 @@ def _privileged_pods(context: Context) -> Judgement:
     return not_applicable("neither a kubelet nor an API server runs here yet")
 
 
+_PRIVILEGED: Final = (
+    "Run Calico (and the agent) as root or in a privileged container; look for what takes the capability "
+    "away: seccomp, AppArmor, SELinux, a bounding set."
+)
+
 GROUP: Final = Group(
     name="Privilege",
     rank=50,
@@ -120,10 +125,7 @@ GROUP: Final = Group(
                 "A child process makes a network namespace and a mount namespace of its own, and mounts a "
                 "tmpfs there"
             ),
-            fix=(
-                "Run Calico (and the agent) as root or in a privileged container; look for what takes the "
-                "capability away: seccomp, AppArmor, SELinux, a bounding set."
-            ),
+            fix=_PRIVILEGED,
             asks=(_SYSTEM, _NAMESPACE, _MOUNT),
             judge=_sys_admin,
         ),
@@ -135,10 +137,7 @@ GROUP: Final = Group(
                 "necessary privilege is to run Calico as root or in a privileged container."
             ),
             method="SO_RCVBUFFORCE, which asks for the capability, on an own socket",
-            fix=(
-                "Run Calico (and the agent) as root or in a privileged container; look for what takes the "
-                "capability away: seccomp, AppArmor, SELinux, a bounding set."
-            ),
+            fix=_PRIVILEGED,
             asks=(_SYSTEM, _NET_ADMIN),
             judge=_net_admin,
         ),

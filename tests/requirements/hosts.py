@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+import trio
 
 from netprobe import requirements
 from netprobe.agent import sights
 from netprobe.agent.inspection import _Child
+from netprobe.coordinator.check import check
 from netprobe.findings import Finding, Level, Result
+from netprobe.lab import Lab, describe
 from netprobe.model import Connection, Host, Inventory
 from netprobe.questions import Failed, File, Files, Places, Process, Processes, Question
 from netprobe.requirements import Context, Evidence
@@ -84,3 +87,13 @@ def found(
 def failure(requirement: str) -> Result:
     """What a requirement that is not met comes to: a warning where it is only recommended."""
     return Result.WARN if requirements.registry()[requirement].level is Level.RECOMMENDED else Result.FAIL
+
+
+def findings_after(commands: Mapping[str, Sequence[str]], root: Path) -> dict[str, dict[str, Finding]]:
+    """What is found at the hosts of a lab, each after its commands, by id; files are those below `root`."""
+    with Lab(describe(f"name: prepared hosts\nhosts: [{', '.join(commands)}]\n")) as lab:
+        for name, theirs in commands.items():
+            for command in theirs:
+                lab.run(name, command.split())
+        result = trio.run(check, lab.inventory(), None, str(root))
+    return {host.name: {each.id: each for each in host.findings} for host in result.hosts}

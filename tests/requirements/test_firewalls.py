@@ -7,16 +7,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netprobe.coordinator.check import check
 from netprobe.findings import Finding, Result
-from netprobe.lab import Lab, describe
 from netprobe.questions import Failed, LegacyTable, LegacyTables, Outcome
 from netprobe.requirements import _nftables
-from tests.requirements.hosts import found, process, tree
+from tests.requirements.hosts import findings_after, found, process, tree
 
 UNITS: Final = "/lib/systemd/system"
 WANTS: Final = "/etc/systemd/system/multi-user.target.wants"
@@ -179,7 +176,7 @@ def test_any_answer_has_chains(answers: list[tuple[int, str]]) -> None:
 
 
 RULES: Final = {
-    "clean": ("",),
+    "clean": (),
     "drops": (
         "nft add table inet guard",
         "nft add chain inet guard in { type filter hook forward priority 0; policy drop; }",
@@ -208,13 +205,7 @@ RULES: Final = {
 @pytest.fixture(scope="module")
 def checked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Finding]]:
     """A host for each of these rule sets, and what an agent in its network namespace finds."""
-    with Lab(describe(f"name: rules\nhosts: [{', '.join(RULES)}]\n")) as lab:
-        for name, commands in RULES.items():
-            for command in commands:
-                if command:
-                    lab.run(name, command.split())
-        result = trio.run(check, lab.inventory(), None, str(tmp_path_factory.mktemp("empty")))
-    return {host.name: {each.id: each for each in host.findings} for host in result.hosts}
+    return findings_after(RULES, tmp_path_factory.mktemp("empty"))
 
 
 @pytest.mark.lab

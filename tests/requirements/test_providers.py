@@ -8,17 +8,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netprobe.coordinator.check import check
 from netprobe.findings import Finding, Result
-from netprobe.lab import Lab, describe
 from netprobe.questions import Failed, FileList, Outcome, Question
 from netprobe.requirements import _links
 from netprobe.requirements.providers import Found, by_configurations, plugin_types
-from tests.requirements.hosts import found, process, text_file, tree
+from tests.requirements.hosts import findings_after, found, process, text_file, tree
 
 DIRECTORY: Final = "/etc/cni/net.d"
 NO_LINKS: Final[dict[Question[Any], Any]] = {_links.LINKS: [Outcome("", [])]}
@@ -113,12 +110,7 @@ HOSTS: Final = {
 @pytest.fixture(scope="module")
 def checked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Finding]]:
     """A host for each of these, and what an agent in its network namespace finds."""
-    with Lab(describe(f"name: providers\nhosts: [{', '.join(HOSTS)}]\n")) as lab:
-        for name, commands in HOSTS.items():
-            for command in commands:
-                lab.run(name, command.split())
-        result = trio.run(check, lab.inventory(), None, str(tmp_path_factory.mktemp("empty")))
-    return {host.name: {each.id: each for each in host.findings} for host in result.hosts}
+    return findings_after(HOSTS, tmp_path_factory.mktemp("empty"))
 
 
 @pytest.mark.lab
